@@ -45,12 +45,13 @@ impl Stack {
         for function in &template.functions {
             stack.function(function, &mut resources, &mut paths);
         }
-        let api = json!({ "Body": { "openapi": "3.0.1", "paths": paths } });
-        stack.add(&mut resources, "Api", "api", "AWS::ApiGatewayV2::Api", &api);
-        stack.template = json!({
-            "Resources": resources,
-            "Outputs": { "ApiUrl": { "Value": { "Fn::GetAtt": ["Api", "ApiEndpoint"] } } },
-        });
+        let mut outputs = json!({});
+        if !paths.is_empty() {
+            let api = json!({ "Body": { "openapi": "3.0.1", "paths": paths } });
+            stack.add(&mut resources, "Api", "api", "AWS::ApiGatewayV2::Api", &api);
+            outputs = json!({ "ApiUrl": { "Value": { "Fn::GetAtt": ["Api", "ApiEndpoint"] } } });
+        }
+        stack.template = json!({ "Resources": resources, "Outputs": outputs });
         stack
     }
 
@@ -90,7 +91,7 @@ impl Stack {
                     let operation = json!({ "security": security.unwrap_or(json!([])) });
                     let path = paths.entry(route.path.clone()).or_insert_with(|| json!({}));
                     if let Value::Object(path) = path {
-                        path.insert(route.method.to_lowercase(), operation);
+                        path.insert(route.operation(), operation);
                     }
                 }
                 Trigger::Rule(rule) => {

@@ -7,12 +7,17 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, USER_AGENT},
+        request::Parts,
+        uri::Authority,
+    },
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use cairn::Timestamp;
 use cairn_aws::lambda::api::Problem;
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -23,13 +28,15 @@ use super::{
 };
 use crate::{
     host::{Hosts, InvokeError},
+    names::ACCOUNT,
     platform::Platform,
-    template::{Authorizer, Throttling, Trigger},
+    template::{Authorizer, Route, Throttling, Trigger},
 };
 
 #[derive(Debug)]
 pub struct Gateway {
-    routes: Vec<Route>,
+    /// The routes and their functions, by the rank of the route.
+    routes: Vec<(Route, String)>,
     buckets: Buckets,
     tokens: Option<Tokens>,
     errors: ApiErrors,
@@ -37,23 +44,12 @@ pub struct Gateway {
     platform: Arc<dyn Platform>,
 }
 
-#[derive(Debug)]
-struct Route {
-    method: String,
-    path: String,
-    key: String,
-    /// The scopes of which a token needs one, if any are listed; `None` if no token is needed.
-    scopes: Option<Vec<String>>,
-    function: String,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FunctionAnswer {
     status_code: u16,
-    #[serde(default)]
-    headers: HashMap<String, String>,
-    #[serde(default)]
+    headers: Option<HashMap<String, String>>,
+    cookies: Option<Vec<String>>,
     body: Option<String>,
     #[serde(default)]
     is_base64_encoded: bool,
@@ -67,28 +63,15 @@ impl Gateway {
         throttling: &Throttling,
         platform: Arc<dyn Platform>,
     ) -> Self {
-        let routes = functions
-            .values()
-            .flat_map(|hosted| {
-                hosted
-                    .spec
-                    .triggers
-                    .iter()
-                    .filter_map(|trigger| match trigger {
-                        Trigger::Http(route) => Some(Route {
-                            method: route.method.clone(),
-                            path: route.path.clone(),
-                            key: route.key(),
-                            scopes: route.scopes.clone(),
-                            function: hosted.spec.id.clone(),
-                        }),
-                        Trigger::Rule(_)
-                        | Trigger::Stream(_)
-                        | Trigger::Schedule(_)
-                        | Trigger::Queue(_) => None,
-                    })
-            })
-            .collect();
+        let mut routes = vec![];
+        for hosted in functions.values() {
+            for trigger in &hosted.spec.triggers {
+                if let Trigger::Http(route) = trigger {
+                    routes.push((route.clone(), hosted.spec.id.clone()));
+                }
+            }
+        }
+        routes.sort_by_cached_key(|(route, _)| route.rank());
         Self {
             routes,
             buckets: Buckets::new(throttling),
@@ -120,20 +103,25 @@ impl Gateway {
         Router::new().fallback(answer).with_state(Arc::new(self))
     }
 
-    /// Returns the route of a request with its path parameters, or the methods of the path.
-    fn find(&self, method: &str, path: &str) -> Result<(&Route, Map<String, Value>), Vec<&str>> {
-        let mut takes = vec![];
-        for route in &self.routes {
-            if let Some(parameters) = parameters(&route.path, path) {
-                if route.method == method {
-                    return Ok((route, parameters));
+    /// Returns the route of a request with its function and its path parameters, or the methods of
+    /// the path.
+    fn find(&self, method: &str, path: &str) -> Result<Found<'_>, Vec<&str>> {
+        let mut others = vec![];
+        for (route, function) in &self.routes {
+            if let Some(parameters) = route.parameters(path) {
+                if route.takes(method) {
+                    return Ok((route, function, parameters));
                 }
-                takes.push(route.method.as_str());
+                if !others.contains(&route.method.as_str()) {
+                    others.push(route.method.as_str());
+                }
             }
         }
-        Err(takes)
+        Err(others)
     }
 }
+
+type Found<'g> = (&'g Route, &'g str, Map<String, Value>);
 
 async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     gateway.answer(request).await
@@ -146,26 +134,26 @@ async fn handle(
 ) -> Result<Answered, Problem> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    let (route, parameters) = gateway
+    let (route, function, parameters) = gateway
         .find(parts.method.as_str(), path)
-        .map_err(|takes| no_route(path, &takes))?;
-    let taken = gateway.buckets.take(&route.key, gateway.platform.now());
-    taken.map_err(|wait| too_many(&route.key, wait))?;
+        .map_err(|others| no_route(path, &others))?;
+    let key = route.key();
+    let now = gateway.platform.now();
+    let taken = gateway.buckets.take(&key, now);
+    taken.map_err(|wait| too_many(&key, wait))?;
     let granted = match (&gateway.tokens, &route.scopes) {
         (_, None) => None,
         (Some(tokens), Some(scopes)) => Some(tokens.check(&parts.headers, scopes).await?),
         (None, Some(_)) => return Err(Refusal::Missing.into()),
     };
     let body = read(body).await?;
-    let now_ms = gateway.platform.now().as_millis();
-    let mut payload = payload(&parts, route, &parameters, &body, request_id, now_ms);
+    let mut payload = payload(&parts, &key, parameters, &body, request_id, now);
     if let (Some(granted), Some(context)) = (granted, payload.get_mut("requestContext")) {
         let Granted { claims, scopes } = granted;
         context["authorizer"] = json!({ "jwt": { "claims": claims, "scopes": scopes } });
     }
-    let failed =
-        |error: &dyn std::fmt::Display| Problem::internal(&format!("{}: {error}", route.function));
-    let Some(hosted) = gateway.functions.get(&route.function) else {
+    let failed = |error: &dyn std::fmt::Display| Problem::internal(&format!("{function}: {error}"));
+    let Some(hosted) = gateway.functions.get(function) else {
         return Err(failed(&"function not found"));
     };
     let answer = hosted
@@ -179,7 +167,7 @@ async fn handle(
             error => failed(&error),
         })?;
     let answer: Value = serde_json::from_slice(&answer).map_err(|error| failed(&error))?;
-    if gateway.errors == ApiErrors::ApiGateway && answer.get("statusCode").is_none() {
+    if answer.get("statusCode").is_none() {
         return Ok(plain(answer));
     }
     let answer: FunctionAnswer = serde_json::from_value(answer).map_err(|error| failed(&error))?;
@@ -190,11 +178,14 @@ async fn handle(
     } else {
         body.into_bytes()
     };
-    let headers = answer
-        .headers
-        .into_iter()
+    let headers = answer.headers.unwrap_or_default().into_iter();
+    let mut headers: HeaderMap = headers
         .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?)))
         .collect();
+    for cookie in answer.cookies.unwrap_or_default() {
+        let cookie = cookie.parse().map_err(|error| failed(&error))?;
+        headers.append(SET_COOKIE, cookie);
+    }
     Ok((status, headers, body))
 }
 
@@ -211,11 +202,11 @@ fn plain(answer: Value) -> Answered {
 
 fn payload(
     parts: &Parts,
-    route: &Route,
-    parameters: &Map<String, Value>,
+    key: &str,
+    parameters: Map<String, Value>,
     body: &[u8],
     request_id: &str,
-    now_ms: i64,
+    now: Timestamp,
 ) -> Value {
     let path = parts.uri.path();
     let query = parts.uri.query().unwrap_or_default();
@@ -227,72 +218,99 @@ fn payload(
         };
         map.insert(name, joined.into());
     };
-    let mut headers = Map::new();
+    let (mut headers, mut cookies) = (Map::new(), vec![]);
     for (name, value) in &parts.headers {
-        join(
-            &mut headers,
-            name.to_string(),
-            &String::from_utf8_lossy(value.as_bytes()),
-        );
+        let value = String::from_utf8_lossy(value.as_bytes());
+        if name == COOKIE {
+            cookies.extend(value.split(';').map(|cookie| Value::from(cookie.trim())));
+        } else {
+            join(&mut headers, name.to_string(), &value);
+        }
     }
     let mut parsed = Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         join(&mut parsed, name.into_owned(), &value);
     }
-    let text = std::str::from_utf8(body).ok();
-    let body = match (body.is_empty(), text) {
-        (true, _) => Value::Null,
-        (false, Some(text)) => text.into(),
-        (false, None) => STANDARD.encode(body).into(),
+    let header = |name| {
+        let value = parts.headers.get(name)?;
+        value.to_str().ok()
     };
-    let route_key = &route.key;
-    json!({
+    let host = header(HOST).and_then(|host| host.parse::<Authority>().ok());
+    let domain = host.as_ref().map_or("", Authority::host);
+    let text = std::str::from_utf8(body).ok();
+    let text = text.filter(|_| body.is_empty() || is_text(header(CONTENT_TYPE)));
+    let mut payload = json!({
         "version": "2.0",
-        "routeKey": route_key,
+        "routeKey": key,
         "rawPath": path,
         "rawQueryString": query,
         "headers": headers,
-        "queryStringParameters": parsed,
-        "pathParameters": parameters,
         "requestContext": {
+            "accountId": ACCOUNT,
             "apiId": "local",
-            "routeKey": route_key,
+            "domainName": domain,
+            "domainPrefix": domain.split('.').next(),
+            "routeKey": key,
             "stage": "$default",
             "requestId": request_id,
-            "timeEpoch": now_ms,
+            "time": log_time(now),
+            "timeEpoch": now.as_millis(),
             "http": {
                 "method": parts.method.as_str(),
                 "path": path,
                 "protocol": "HTTP/1.1",
                 "sourceIp": "127.0.0.1",
-                "userAgent": "",
+                "userAgent": header(USER_AGENT).unwrap_or_default(),
             },
         },
-        "body": body,
         "isBase64Encoded": text.is_none(),
-    })
-}
-
-/// Returns the path parameters if the path fits a template such as `/orders/{orderId}`.
-fn parameters(template: &str, path: &str) -> Option<Map<String, Value>> {
-    let mut parameters = Map::new();
-    let mut actual = path.split('/');
-    for part in template.split('/') {
-        let value = actual.next()?;
-        let name = part
-            .strip_prefix('{')
-            .and_then(|part| part.strip_suffix('}'));
-        match name {
-            Some(_) if value.is_empty() => return None,
-            Some(name) => {
-                let decoded = percent_decode_str(value).decode_utf8_lossy();
-                parameters.insert(name.to_owned(), decoded.into_owned().into());
-            }
-            None if part == value => {}
-            None => return None,
+    });
+    // API Gateway leaves out what a request does not have.
+    for (name, is_present, value) in [
+        ("cookies", !cookies.is_empty(), cookies.into()),
+        ("queryStringParameters", !parsed.is_empty(), parsed.into()),
+        ("pathParameters", !parameters.is_empty(), parameters.into()),
+        (
+            "body",
+            !body.is_empty(),
+            text.map_or_else(|| STANDARD.encode(body), str::to_owned)
+                .into(),
+        ),
+    ] {
+        if is_present && let Value::Object(payload) = &mut payload {
+            payload.insert(name.to_owned(), value);
         }
     }
-    actual.next().is_none().then_some(parameters)
+    payload
+}
+
+/// True for the types whose bodies API Gateway sends as text. It encodes all others, such as a form, in
+/// Base64.
+fn is_text(content_type: Option<&str>) -> bool {
+    let media = content_type.and_then(|value| value.split(';').next());
+    let media = media.unwrap_or_default().trim().to_lowercase();
+    let (kind, name) = media.split_once('/').unwrap_or_default();
+    kind == "text" || kind == "application" && ["json", "javascript", "xml"].contains(&name)
+}
+
+/// Formats a time in the Common Log Format.
+fn log_time(at: Timestamp) -> String {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let text = at.to_string();
+    let part = |place| text.get(place).unwrap_or_default();
+    let month = part(5..7)
+        .parse()
+        .ok()
+        .and_then(|month: usize| MONTHS.get(month - 1));
+    let month = month.copied().unwrap_or_default();
+    format!(
+        "{}/{month}/{}:{} +0000",
+        part(8..10),
+        part(0..4),
+        part(11..19)
+    )
 }
 
 fn too_many(route: &str, wait: Duration) -> Problem {
@@ -300,26 +318,4 @@ fn too_many(route: &str, wait: Duration) -> Problem {
         "Too many requests to {route}. Nothing was done. Retry after the time in `Retry-After`."
     ));
     problem.retry_after(wait)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_fits_a_template_part_by_part_and_is_decoded() {
-        let found = parameters("/orders/{orderId}/events", "/orders/a%2Fb/events").unwrap();
-        assert_eq!(found["orderId"], "a/b");
-        for other in [
-            "/orders/a",
-            "/orders//events",
-            "/orders/a/events/x",
-            "/order/a/events",
-        ] {
-            assert!(
-                parameters("/orders/{orderId}/events", other).is_none(),
-                "{other}"
-            );
-        }
-    }
 }

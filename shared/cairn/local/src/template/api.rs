@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::{
     error::TemplateError,
     fields::Fields,
-    model::{Authorizer, FunctionSpec, Route, Throttle, Throttling, Trigger},
+    model::{Authorizer, FunctionSpec, Throttle, Throttling, Trigger},
     references::References,
+    route::{self, Route},
 };
 use crate::yaml::Node;
 
@@ -18,6 +19,16 @@ const ACCOUNT: Throttle = Throttle {
     rate: 10_000,
     burst: 5_000,
 };
+
+/// Properties that have no local effect.
+const WITHOUT_EFFECT: [&str; 6] = [
+    "AccessLogSettings",
+    "Description",
+    "FailOnWarnings",
+    "Name",
+    "PropagateTags",
+    "Tags",
+];
 
 type Scopes = Option<Vec<String>>;
 
@@ -38,7 +49,7 @@ impl Api {
         globals: &Self,
         names: &References,
     ) -> Result<Self, TemplateError> {
-        properties.ignore(&["AccessLogSettings", "FailOnWarnings"]);
+        properties.ignore(&WITHOUT_EFFECT);
         let Self {
             mut throttling,
             mut settings,
@@ -80,7 +91,7 @@ impl Api {
                     Some(security) => scopes(&security, authorizer.is_some(), names)?,
                     None => None,
                 };
-                routes.insert((method.to_uppercase(), path.clone()), scopes);
+                routes.insert((route::method(&method), path.clone()), scopes);
             }
         }
         definition.finish()?;

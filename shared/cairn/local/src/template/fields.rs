@@ -31,6 +31,15 @@ impl Fields {
         }
     }
 
+    /// Returns a map without entries, for one that is absent.
+    pub(crate) fn empty(what: &str, line: usize) -> Self {
+        Self {
+            of: what.to_owned(),
+            line,
+            entries: vec![],
+        }
+    }
+
     pub(crate) fn take(&mut self, name: &str) -> Option<Node> {
         let index = self.entries.iter().position(|(key, _)| key == name)?;
         Some(self.entries.remove(index).1)

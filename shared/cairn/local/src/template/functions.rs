@@ -11,12 +11,11 @@ use super::{
     api::Api,
     error::TemplateError,
     fields::Fields,
-    model::{
-        Code, FunctionSpec, Mapping, QueueMapping, Route, Rule, RuleTarget, Schedule, Trigger,
-    },
+    model::{Code, FunctionSpec, Mapping, QueueMapping, Rule, RuleTarget, Schedule, Trigger},
     policies::grants,
     references::References,
     resource::queue_of,
+    route::Route,
 };
 use crate::{pattern::Pattern, yaml::Node};
 
@@ -49,13 +48,27 @@ const RUNTIME: [&str; 8] = [
     "DeploymentPreference",
 ];
 
+/// Sections of `Globals` for resources that do no work locally, or that a template cannot have here.
+/// <https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-specification-template-anatomy-globals.html>
+const OTHER_GLOBALS: [&str; 5] = [
+    "Api",
+    "CapacityProvider",
+    "SimpleTable",
+    "StateMachine",
+    "WebSocketApi",
+];
+
 impl Globals {
     pub(super) fn new(node: Option<Node>, names: &References) -> Result<Self, TemplateError> {
         let Some(node) = node else {
             return Ok(Self::default());
         };
         let mut globals = Fields::new("Globals", node)?;
-        let mut function = Fields::new("Globals.Function", globals.required("Function")?)?;
+        globals.ignore(&OTHER_GLOBALS);
+        let mut function = match globals.take("Function") {
+            Some(function) => Fields::new("Globals.Function", function)?,
+            None => Fields::empty("Globals.Function", globals.line),
+        };
         let api = match globals.take("HttpApi") {
             Some(api) => Api::new(Fields::new("Globals.HttpApi", api)?, &Api::default(), names)?,
             None => Api::default(),
@@ -192,11 +205,14 @@ pub(super) fn function(
         for (name, event) in Fields::new("Events", events)?.entries {
             let mut event = Fields::new(&name, event)?;
             let kind = names.text(&event.required("Type")?)?;
-            let properties = Fields::new(&name, event.required("Properties")?)?;
             let line = event.line;
+            let properties = match event.take("Properties") {
+                Some(properties) => Fields::new(&name, properties)?,
+                None => Fields::empty(&name, line),
+            };
             event.finish()?;
             triggers.push(match kind.as_str() {
-                "HttpApi" => Trigger::Http(route(properties, names)?),
+                "HttpApi" => Trigger::Http(Route::new(properties, names)?),
                 "EventBridgeRule" => Trigger::Rule(rule(&name, properties, names)?),
                 "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
                 "DynamoDB" => Trigger::Stream(mapping(&name, properties, names)?),
@@ -231,27 +247,6 @@ pub(super) fn function(
         grants,
         triggers,
     })
-}
-
-fn route(mut properties: Fields, names: &References) -> Result<Route, TemplateError> {
-    properties.ignore(&["ApiId"]);
-    let method = properties.required("Method")?;
-    let known = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
-    let name = names.text(&method)?.to_uppercase();
-    if !known.contains(&name.as_str()) {
-        return Err(TemplateError::new(
-            method.line,
-            format!("`{name}` is not an HTTP method"),
-        ));
-    }
-    let route = Route {
-        method: name,
-        path: names.text(&properties.required("Path")?)?,
-        scopes: None,
-        line: method.line,
-    };
-    properties.finish()?;
-    Ok(route)
 }
 
 fn rule(name: &str, mut properties: Fields, names: &References) -> Result<Rule, TemplateError> {

@@ -16,11 +16,14 @@ mod policies;
 mod read;
 mod references;
 mod resource;
+mod route;
 
 pub use error::TemplateError;
 #[doc(hidden)]
 pub use model::{
-    Authorizer, Code, ConditionKey, Mapping, MasterKey, Queue, QueueMapping, Redrive, Route, Rule,
+    Authorizer, Code, ConditionKey, Mapping, MasterKey, Queue, QueueMapping, Redrive, Rule,
     RuleTarget, Schedule, Table, Throttle, Throttling,
 };
 pub use model::{FunctionSpec, Grant, Parameters, Template, Trigger};
+#[doc(hidden)]
+pub use route::Route;

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::error::TemplateError;
+use super::{error::TemplateError, route::Route};
 use crate::{
     names::{alias_arn, function_arn},
     pattern::Pattern,
@@ -200,22 +200,6 @@ pub enum Trigger {
     Schedule(Schedule),
     /// The messages of a queue.
     Queue(QueueMapping),
-}
-
-#[derive(Debug, Clone)]
-pub struct Route {
-    pub method: String,
-    /// The path, with parameters in braces.
-    pub path: String,
-    /// The scopes of which a token needs one, if any are listed; `None` if no token is needed.
-    pub scopes: Option<Vec<String>>,
-    pub line: usize,
-}
-
-impl Route {
-    pub(crate) fn key(&self) -> String {
-        format!("{} {}", self.method, self.path)
-    }
 }
 
 /// The request limits of an HTTP API, which answers 429 beyond them.

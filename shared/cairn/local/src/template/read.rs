@@ -138,13 +138,7 @@ impl Template {
                 }
             }
         }
-        for function in &mut template.functions {
-            for trigger in &mut function.triggers {
-                if let Trigger::Http(route) = trigger {
-                    route.scopes = api.scopes(route)?;
-                }
-            }
-        }
+        template.read_scopes(&api)?;
         template.check_buses()?;
         for ((alias, target), line) in aliases {
             let mut keys = template.keys.iter_mut();
@@ -158,6 +152,23 @@ impl Template {
         template.authorizer = api.authorizer;
         template.boundary = globals.boundary.and_then(|name| policies.remove(&name));
         Ok(template)
+    }
+
+    /// Sets the scopes of every route, and checks that no two routes are the same.
+    fn read_scopes(&mut self, api: &Api) -> Result<(), TemplateError> {
+        let mut routes = BTreeMap::new();
+        for function in &mut self.functions {
+            for trigger in &mut function.triggers {
+                if let Trigger::Http(route) = trigger {
+                    route.scopes = api.scopes(route)?;
+                    if let Some(other) = routes.insert(route.shape(), route.key()) {
+                        let problem = format!("{} and {other} are the same route", route.key());
+                        return Err(TemplateError::new(route.line, problem));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Checks that every rule names a bus of the template.

@@ -10,7 +10,7 @@ use cairn_local::{
     extension::{Extended, Extension, Started},
     http::ApiErrors,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 const TEMPLATE: &str = "
 Resources:
@@ -172,6 +172,254 @@ async fn the_api_itself_answers_as_api_gateway_if_it_is_to() {
         assert_eq!(answer.headers["content-type"], "application/json");
     }
     system.stop().await;
+}
+
+/// Returns a template with a function `echo` on these routes, which are the properties of its events.
+fn routed(routes: &[&str]) -> String {
+    let events = routes.iter().enumerate().map(|(index, properties)| {
+        format!("        Route{index}: {{ Type: HttpApi, Properties: {properties} }}\n")
+    });
+    format!(
+        "Resources:\n  EchoFunction:\n    Type: AWS::Serverless::Function\n    Properties:\n      \
+         CodeUri: functions/echo\n      Events:\n{}",
+        events.collect::<String>()
+    )
+}
+
+/// Starts a template whose function returns its event, or the response in the body.
+async fn echo(template: &str) -> System {
+    let functions = Functions::default().with("echo", |_| {
+        Ok(Handler::new(|payload, _| async move {
+            let event: Value = serde_json::from_slice(&payload).unwrap();
+            let response = event["body"].as_str().filter(|body| body.starts_with('{'));
+            Ok(response.map_or(payload.clone(), |text| text.as_bytes().to_vec()))
+        }))
+    });
+    let template = Template::parse(template).unwrap();
+    let options = Options {
+        functions,
+        ..Options::default()
+    };
+    System::start(&template, &options).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_most_precise_route_takes_a_request_whatever_their_order() {
+    let mut routes = [
+        "{}",
+        "{ Method: any, Path: '/{path+}' }",
+        "{ Method: GET, Path: '/files/{path+}' }",
+        "{ Method: GET, Path: '/files/{id}' }",
+        "{ Method: ANY, Path: '/files/{id}' }",
+        "{ Method: GET, Path: '/files/list' }",
+        "{ Method: POST, Path: '/files/list/{name}' }",
+        "{ Method: GET, Path: '/{kind}/list/{name}' }",
+        "{ Method: x-amazon-apigateway-any-method, Path: '/files' }",
+    ];
+    for _ in 0..2 {
+        let system = echo(&routed(&routes)).await;
+        let api = Client::new(system.http);
+        for (method, path, route, parameters) in [
+            // A text precedes a variable, which precedes a greedy one.
+            (Method::GET, "/files/list", "GET /files/list", Value::Null),
+            (
+                Method::GET,
+                "/files/a",
+                "GET /files/{id}",
+                json!({ "id": "a" }),
+            ),
+            (
+                Method::GET,
+                "/files/a/b%20c",
+                "GET /files/{path+}",
+                json!({ "path": "a/b c" }),
+            ),
+            // A method precedes ANY on the same path.
+            (
+                Method::PUT,
+                "/files/a",
+                "ANY /files/{id}",
+                json!({ "id": "a" }),
+            ),
+            (Method::PUT, "/files", "ANY /files", Value::Null),
+            // A path without a route for the method is passed over.
+            (
+                Method::PUT,
+                "/files/list",
+                "ANY /files/{id}",
+                json!({ "id": "list" }),
+            ),
+            (
+                Method::PUT,
+                "/files/a/b",
+                "ANY /{path+}",
+                json!({ "path": "files/a/b" }),
+            ),
+            // A full match precedes a more precise greedy one.
+            (
+                Method::GET,
+                "/files/list/a",
+                "GET /{kind}/list/{name}",
+                json!({ "kind": "files", "name": "a" }),
+            ),
+            (
+                Method::POST,
+                "/files/list/a",
+                "POST /files/list/{name}",
+                json!({ "name": "a" }),
+            ),
+            (Method::GET, "/", "$default", Value::Null),
+        ] {
+            let answer = api.send(method.clone(), path, &[], Bytes::new()).await;
+            let event = answer.unwrap().body;
+            assert_eq!(event["routeKey"], route, "{method} {path}");
+            assert_eq!(event["pathParameters"], parameters, "{method} {path}");
+        }
+        system.stop().await;
+        routes.reverse();
+    }
+}
+
+#[test]
+fn routes_that_no_api_has_are_errors() {
+    let get = |path: &str| format!("{{ Method: GET, Path: '{path}' }}");
+    for (first, second, problem) in [
+        (
+            "/files/{id}",
+            "/files/{name}",
+            "GET /files/{name} and GET /files/{id} are the same",
+        ),
+        (
+            "/files/{a+}",
+            "/files/{b+}",
+            "GET /files/{b+} and GET /files/{a+} are the same",
+        ),
+        ("/files", "/{path+}/a", "unlike in /{path+}/a"),
+        ("/files", "$default", "the route $default has no method"),
+    ] {
+        let template = routed(&[&get(first), &get(second)]);
+        let error = Template::parse(&template).unwrap_err().to_string();
+        assert!(error.starts_with("template.yaml, line 8: "), "{error}");
+        assert!(error.contains(problem), "{error}");
+    }
+    for (properties, problem) in [
+        ("{ Method: GET }", "both a Path and a Method"),
+        (
+            "{ Method: FETCH, Path: / }",
+            "`FETCH` is not an HTTP method",
+        ),
+        (
+            "{ PayloadFormatVersion: '1.0' }",
+            "PayloadFormatVersion \"2.0\" only",
+        ),
+    ] {
+        let error = Template::parse(&routed(&[properties]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+    // Another method or a greedy variable is another route.
+    let routes = [
+        get("/files/{id}"),
+        get("/files/{path+}"),
+        "{ Method: PUT, Path: '/files/{name}' }".to_owned(),
+    ];
+    Template::parse(&routed(&routes.each_ref().map(String::as_str))).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_and_a_response_have_the_fields_of_payload_format_2() {
+    let system = echo(&routed(&["{ PayloadFormatVersion: '2.0' }"])).await;
+    let api = Client::new(system.http);
+    let send = async |headers: &[(&str, &str)], body: &'static [u8]| {
+        let path = "/a%20b?one=1&two=2&one=%C3%A4";
+        let body = Bytes::from_static(body);
+        api.send(Method::POST, path, headers, body).await.unwrap()
+    };
+
+    // Each cookie is an item, and their header is left out. Other repeated headers are joined.
+    let headers = [
+        ("cookie", "a=1; b=2"),
+        ("x-list", "1"),
+        ("cookie", "c=3"),
+        ("x-list", "2"),
+        ("user-agent", "probe"),
+        ("content-type", "Text/Plain; charset=utf-8"),
+    ];
+    let event = send(&headers, b"hello").await.body;
+    assert_eq!(event["cookies"], json!(["a=1", "b=2", "c=3"]));
+    assert_eq!(event["headers"]["cookie"], Value::Null, "{event}");
+    assert_eq!(event["headers"]["x-list"], "1,2");
+    assert_eq!(event["rawQueryString"], "one=1&two=2&one=%C3%A4");
+    let query = json!({ "one": "1,ä", "two": "2" });
+    assert_eq!(event["queryStringParameters"], query);
+    assert_eq!(
+        (&event["body"], &event["isBase64Encoded"]),
+        (&json!("hello"), &json!(false))
+    );
+    let context = &event["requestContext"];
+    assert_eq!(context["http"]["userAgent"], "probe");
+    assert_eq!(context["domainName"], "127.0.0.1");
+    let time = context["time"].as_str().unwrap();
+    let is_time = regex_lite::Regex::new(r"^\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000$");
+    assert!(is_time.unwrap().is_match(time), "{time}");
+    // A body of another type, such as a form, is encoded.
+    for kind in ["application/x-www-form-urlencoded", "image/png"] {
+        let event = send(&[("content-type", kind)], b"a=1").await.body;
+        assert_eq!(
+            (&event["body"], &event["isBase64Encoded"]),
+            (&json!("YT0x"), &json!(true))
+        );
+    }
+    // An event leaves out what the request does not have.
+    let event = api.get("/").await.unwrap().body;
+    for name in ["cookies", "queryStringParameters", "pathParameters", "body"] {
+        assert!(event.get(name).is_none(), "{event}");
+    }
+
+    // Each cookie of a response becomes a header, and an encoded body is decoded.
+    let json = [("content-type", "application/json")];
+    let response =
+        br#"{"statusCode":201,"headers":{"x-list":"1,2"},"cookies":["a=1; Secure","b=2"],
+        "body":"aGVsbG8=","isBase64Encoded":true,"multiValueHeaders":{"x-other":["1"]}}"#;
+    let answer = send(&json, response).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.text.as_str()),
+        (201, "hello")
+    );
+    let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();
+    assert_eq!(cookies, ["a=1; Secure", "b=2"]);
+    assert_eq!(answer.headers["x-list"], "1,2");
+    assert!(!answer.headers.contains_key("x-other"));
+    // A response without a status is the body.
+    let answer = send(&json, br#"{"hello":"you"}"#).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.text.as_str()),
+        (200, r#"{"hello":"you"}"#)
+    );
+    assert_eq!(answer.headers["content-type"], "application/json");
+    system.stop().await;
+}
+
+#[test]
+fn the_sections_of_globals_are_optional() {
+    for globals in [
+        "{}",
+        "{ HttpApi: { FailOnWarnings: true, Tags: { team: shop } } }",
+        "{ Api: { Cors: \"'*'\" }, SimpleTable: {}, StateMachine: { PropagateTags: true } }",
+        "{ Function: { Timeout: 30 } }",
+    ] {
+        let template = Template::parse(&format!("Globals: {globals}{TEMPLATE}"));
+        let template = template.unwrap_or_else(|error| panic!("{globals}: {error}"));
+        let timeout_s = if globals.contains("Timeout") { 30 } else { 3 };
+        assert_eq!(template.functions[0].timeout_s, timeout_s, "{globals}");
+    }
+    let error = Template::parse(&format!("Globals: {{ Functions: {{}} }}{TEMPLATE}"));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("Functions of Globals is not supported"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
