@@ -15,8 +15,8 @@ PARTS = [
 RULES = [
     ("shared/shop/src/gift_card.rs", r"Ok\(vec!\[\]\)", "Ok(vec![Event::Created {}])"),
     # They give no command: the second would follow from its own.
-    ("functions/reactions/issue-gift-card/src/lib.rs", r"\.is_some\(\)", ".is_none()"),
-    ("functions/reactions/copy-gift-card/src/lib.rs", r"\.is_some\(\)", ".is_none()"),
+    ("functions/reactions/issue-gift-card/tests/issue-gift-card.rs", r"\.is_some\(\)", ".is_none()"),
+    ("functions/reactions/copy-gift-card/tests/copy-gift-card.rs", r"\.is_some\(\)", ".is_none()"),
     (
         "functions/saga/wrap-order/src/lib.rs",
         r'Err\(StepFailure::Permanent\(\s*"[^"]*"\.to_owned\(\),?\s*\)\)',

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
 /// The files that the edits need.
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     "Cargo.toml",
     "template.yaml",
     "docs/openapi.yaml",
@@ -29,6 +29,7 @@ const FILES: [&str; 19] = [
     "shared/orders/tests/domain/main.rs",
     "events/schemas/FulfilmentStarted/1.golden.json",
     "events/schemas/StepCompleted/1.golden.json",
+    "events/schemas/StockAllocated/1.golden.json",
     "events/schemas/StockReceived/1.golden.json",
     "functions/projections/project-stock/Cargo.toml",
 ];
@@ -367,17 +368,37 @@ fn a_reaction_has_a_test_with_its_test_event_and_imports_each_module_once() {
         let part = Part::Reaction {
             name: name("earn-points"),
             aggregate: name(aggregate),
-            event: "StockReceived".to_owned(),
+            event: "StockAllocated".to_owned(),
         };
         project.add(&part).unwrap();
-        let file = folder
-            .path()
-            .join("functions/reactions/earn-points/src/lib.rs");
-        let text = fs::read_to_string(file).unwrap();
+        let function = folder.path().join("functions/reactions/earn-points");
+        let text = fs::read_to_string(function.join("src/lib.rs")).unwrap();
         assert!(text.contains(imports), "{text}");
+        // The event of the reaction is first.
+        let arms =
+            "match event {\n        Event::Allocated { .. }\n        | Event::Received { .. }";
+        assert!(text.contains(arms), "{text}");
+        let text = fs::read_to_string(function.join("tests/earn-points.rs")).unwrap();
         let event = "include_str!(\"../../../../events/earn-points.json\")";
         assert!(text.contains(event), "{text}");
     }
+}
+
+#[test]
+fn a_path_may_differ_from_another_in_a_greedy_variable() {
+    let (folder, project) = project();
+    add_loyalty(&folder, &project);
+    let file = folder.path().join("template.yaml");
+    let template = fs::read_to_string(&file).unwrap();
+    let greedy = template.replace("Path: \"/stock/{sku}\"", "Path: \"/stock/{sku+}\"");
+    assert_ne!(greedy, template);
+    fs::write(file, greedy).unwrap();
+    let part = Part::Command {
+        name: name("redeem-points"),
+        aggregate: name("loyalty"),
+        route: "POST /stock/{item}".parse().unwrap(),
+    };
+    project.add(&part).unwrap();
 }
 
 #[test]

@@ -271,9 +271,13 @@ const SCHEMAS: &str = "events/schemas";
 /// Returns the parts of a path, without the names of its parameters.
 fn shape(path: &str) -> Vec<&str> {
     let parts = path.split('/');
-    parts
-        .map(|part| if part.starts_with('{') { "{}" } else { part })
-        .collect()
+    let shapes = parts.map(|part| match part {
+        // API Gateway prefers a full match to one of a greedy variable.
+        _ if part.ends_with("+}") => "{+}",
+        _ if part.starts_with('{') => "{}",
+        _ => part,
+    });
+    shapes.collect()
 }
 
 /// Returns the stored names of the events of an aggregate.
@@ -285,7 +289,7 @@ pub(super) fn event_names(module: &str) -> Vec<String> {
         .collect()
 }
 
-fn prefix_of(module: &str) -> &str {
+pub(super) fn prefix_of(module: &str) -> &str {
     source::quoted(module, "#[event(prefix = ").unwrap_or_default()
 }
 

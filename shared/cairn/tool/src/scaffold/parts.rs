@@ -10,7 +10,7 @@ use super::{
     documents::{self, Operation},
     edit::{self, insert_after_last, insert_in},
     files::Files,
-    function::{Function, event_names},
+    function::{Function, event_names, prefix_of},
     source::{self, Data, Field, Variant},
 };
 use crate::words::fill;
@@ -199,7 +199,11 @@ impl Project {
     ) -> Result<(), AddError> {
         self.module(aggregate)?;
         let source = self.source_of(event)?;
-        let variants = source::variants(&self.module(&source)?.1, "Event");
+        let module = self.module(&source)?.1;
+        let mut variants = source::variants(&module, "Event");
+        // The one to write is first.
+        variants
+            .sort_by_key(|variant| Some(&*variant.name) != event.strip_prefix(prefix_of(&module)));
         let patterns = variants.iter().map(|variant| match variant.data {
             Data::None => format!("Event::{}", variant.name),
             Data::Named(_) => format!("Event::{} {{ .. }}", variant.name),
@@ -227,6 +231,12 @@ impl Project {
         let lib = include_str!("templates/reaction.rs.txt");
         let block = include_str!("templates/reaction.yaml");
         self.function(files, &function, lib)?;
+        let test = self.fill(
+            include_str!("templates/reaction_test.rs.txt"),
+            &function.words,
+        );
+        let file = format!("functions/reactions/{0}/tests/{0}.rs", name.kebab());
+        files.create(file.into(), test)?;
         let test_event = self.test_event(event, &source)?;
         self.consumer(files, &function, &test_event, block, &[])
     }
