@@ -4,30 +4,30 @@ The tutorials are docs/tutorial/new-project.md and docs/tutorial/first-aggregate
 target/new/shop. infra/guide/pages.py describes how a page is followed. At the end `cairn add` adds
 the kinds of parts that the tutorials do not add.
 
-The project builds into target/. It gets this tree's Cargo.lock, profiles and features of libraries,
-so the libraries are not compiled again, and nothing of the project needs the network. `cargo run`
-of a program starts the one that was built with the whole workspace, for the same reason.
+The project builds into target/, with the libraries of this tree, as .ci/libraries.py describes. So
+nothing of the project needs the network, and a step fails if Cargo compiles a library again. `cargo
+run` of a program starts the one that was built with the whole workspace, for the same reason.
 
 Exit status: 0 every step passed; 1 a step failed; 2 invalid arguments.
 """
 
 import argparse
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
 
 import parts
 
-# For pages.py, which makes processes.py and progress.py available.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "guide"))
+ROOT = Path(__file__).resolve().parents[2]
+# For pages.py, which makes processes.py and progress.py available, and for libraries.py.
+sys.path[:0] = [str(ROOT / "infra" / "guide"), str(ROOT / ".ci")]
 
+import libraries  # noqa: E402
 from pages import BLOCK_S, Page  # noqa: E402
 from processes import run, to_the_end  # noqa: E402
 from progress import Progress  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = ROOT / "docs" / "tutorial"
 WORK = ROOT / "target" / "new"
 PROJECT = WORK / "shop"
@@ -39,9 +39,22 @@ ENVIRONMENT = {
     "CARGO_TARGET_DIR": str(TARGET),
     "CARGO_NET_OFFLINE": "true",
     "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
+    "RUSTC_WRAPPER": libraries.GUARD,
 }
-# The libraries with more features here than in a new project.
-FEATURES = ["getrandom", "idna", "tempfile", "tokio-rustls"]
+# The commands of the project's tool that the tutorials do not run, and their exit statuses.
+TOOL = [
+    ("diff card-4711 1 2", 0),
+    ("tail --from start --limit 1", 0),
+    ("lag", 0),
+    ("sagas", 0),
+    ("dead-letters list", 0),
+    ("cost", 0),
+    ("republish card-4711", 0),
+    ("history card-none", 1),
+    ("saga resume a-1", 1),
+    ("rebuild cards", 2),
+    *((f"{command} --help", 0) for command in ("history", "audit", "rebuild")),
+]
 # Uses programs that are built already.
 PRELUDE = """
 cargo() {
@@ -62,16 +75,6 @@ def cairn(*arguments):
     run([PROGRAMS / "cairn", *arguments], LOG, BLOCK_S, cwd=PROJECT)
 
 
-def share_libraries():
-    """Gives the project the versions, profiles and features of this tree's libraries."""
-    shutil.copy(ROOT / "Cargo.lock", PROJECT)
-    here, manifest, local = ROOT / "Cargo.toml", PROJECT / "Cargo.toml", PROJECT / "infra" / "local" / "Cargo.toml"
-    profiles = re.search(r"^\[profile\.dev\]$.*", here.read_text(), re.MULTILINE | re.DOTALL)[0]
-    manifest.write_text(manifest.read_text().partition("[profile.dev]")[0] + profiles)
-    libraries = (re.search(rf"^{name} = .*\n", here.read_text(), re.MULTILINE)[0] for name in FEATURES)
-    local.write_text(local.read_text().replace("[dependencies]\n", "[dependencies]\n" + "".join(libraries), 1))
-
-
 def build_system(folder):
     """Builds the programs of the project, and returns the local system."""
     cargo("build", "--quiet", "--workspace", "--bins", cwd=folder)
@@ -81,7 +84,13 @@ def build_system(folder):
 def follow(page, heading):
     page.follow(heading)
     if heading == "Create the project":
-        share_libraries()
+        libraries.share(PROJECT, PROJECT / "infra" / "local", ENVIRONMENT)
+
+
+def use_tool(page):
+    """Runs the other commands of the tool on the running system."""
+    for command, status in TOOL:
+        page.run_script(f"status=0\nshop-cli {command} || status=$?\necho exit status $status\ntest $status = {status}")
 
 
 def deploy():
@@ -93,7 +102,7 @@ def all_steps():
     """Runs all steps, and returns a summary."""
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    cargo("build", "--quiet", "--workspace", "--bin", "cairn", cwd=ROOT)
+    libraries.compile_tree()
     pages = [
         Page(TUTORIALS / name, folder, WORK, ENVIRONMENT, build_system, PRELUDE)
         for name, folder in [("new-project.md", WORK), ("first-aggregate.md", PROJECT)]
@@ -105,12 +114,15 @@ def all_steps():
         ("it is formatted", lambda: cargo("fmt", "--check")),
         ("Clippy", lambda: cargo("clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings")),
     ]
-    progress = Progress(sum(len(page.sections) for page in pages) + len(last))
+    progress = Progress(sum(len(page.sections) for page in pages) + 1 + len(last))
     for page in pages:
         with page:
             for heading in page.sections:
                 with progress.step(heading):
                     follow(page, heading)
+            if page is pages[-1]:
+                with progress.step("the other commands of the tool"):
+                    use_tool(page)
     for name, step in last:
         with progress.step(name):
             step()
