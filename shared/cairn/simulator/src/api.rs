@@ -98,7 +98,7 @@ impl Command {
 pub struct Asked {
     pub command: Command,
     pub key: String,
-    /// Whether two of its requests were sent concurrently. The first can be rejected, and the
+    /// True if two of its requests were sent concurrently. The first can be rejected, and the
     /// second accepted, because the state changed between them.
     pub is_concurrent: bool,
     /// Every response in order: its status and its body.
