@@ -65,19 +65,24 @@ def stop(process, timeout_s=15):
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout_s)
     # Child processes may outlive it.
+    kill(process)
+
+
+def kill(process):
+    """Ends a program and its child processes, which cannot clean up."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 @contextlib.contextmanager
-def running(command, log, **options):
+def running(command, log, end=stop, **options):
     """Runs a program while the block runs."""
     process = start(command, log, **options)
     try:
         yield process
     finally:
-        stop(process)
+        end(process)
 
 
 def run(command, log, within_s, **options):

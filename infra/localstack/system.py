@@ -3,7 +3,7 @@
 import contextlib
 import re
 
-from processes import run, running, there
+from processes import run, running, stop, there
 from tools import ROOT
 
 BUILDING_S = 3600
@@ -16,10 +16,10 @@ def build(log):
 
 
 @contextlib.contextmanager
-def system(program, log, *options):
+def system(program, log, *options, end=stop):
     """Runs the local system on free ports, and yields its HTTP API and AWS endpoint."""
     command = [program, "--port", "0", "--aws-port", "0", "--quiet", *options]
-    with running(command, log, cwd=ROOT) as process:
+    with running(command, log, end, cwd=ROOT) as process:
 
         def addresses():
             found = dict(re.findall(r"^(HTTP API|AWS endpoint) +(\S+)$", log.read_text(), re.MULTILINE))
