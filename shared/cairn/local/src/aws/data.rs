@@ -16,8 +16,8 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::{
-    dynamo::{Dynamo, table_names},
-    journal::Journal,
+    dynamo::{self, Dynamo, table_names},
+    journal::{self, Journal},
     kms::Kms,
 };
 use crate::{
@@ -34,6 +34,7 @@ const TABLES: &str = "tables.sqlite";
 /// The copy of the tables to which the new tables of a changed template are added.
 const NEW_TABLES: &str = "tables.sqlite.new";
 
+const FORMAT_N: &str = "cairn-local data directory, format ";
 const FORMAT_1: &str = "cairn-local data directory, format 1\n";
 
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -57,6 +58,7 @@ pub struct DataError {
 type Cause = Box<dyn Error + Send + Sync>;
 
 const RESTORE: &str = "restore it from a backup, or choose another directory with --data";
+const WRITER: &str = "run the release that wrote it, or choose another directory with --data";
 const ACCESS: &str = "let this user read and write it, or choose another directory with --data";
 const FREE: &str = "fix the cause and start again, or choose another directory with --data";
 
@@ -121,7 +123,12 @@ impl Stores {
             Some(text) => {
                 let text = text.lines().next().unwrap_or_default();
                 let cause = format!("this program reads format 1, and the file contains {text:?}");
-                return Err(DataError::opening(&format, cause));
+                let error = DataError::opening(&format, cause);
+                return Err(if text.starts_with(FORMAT_N) {
+                    error.next(WRITER)
+                } else {
+                    error
+                });
             }
             None if is_unused(directory)? => make(directory, template, platform)?,
             // The previous version wrote no format file.
@@ -159,10 +166,20 @@ impl Stores {
         check(&tables)?;
         add_tables(directory, &template.tables)?;
         Ok(Self {
-            journal: Journal::open(Some(&journal))
-                .map_err(|error| DataError::opening(&journal, error))?,
-            dynamo: Dynamo::open(Some(&tables), &template.tables)
-                .map_err(|error| DataError::opening(&tables, error))?,
+            journal: Journal::open(Some(&journal)).map_err(|error| {
+                let next = match error {
+                    journal::OpenError::Newer { .. } => WRITER,
+                    journal::OpenError::Database(_) => RESTORE,
+                };
+                DataError::opening(&journal, error).next(next)
+            })?,
+            dynamo: Dynamo::open(Some(&tables), &template.tables).map_err(|error| {
+                let next = match error {
+                    dynamo::OpenError::OtherTables(_) => WRITER,
+                    dynamo::OpenError::Database(_) => RESTORE,
+                };
+                DataError::opening(&tables, error).next(next)
+            })?,
             kms,
         })
     }
@@ -264,7 +281,10 @@ fn add_tables(directory: &Path, tables: &[Table]) -> Result<(), DataError> {
     }
     merge_log(&original).map_err(fail_to_open)?;
     fs::copy(&original, &copy).map_err(|error| fail_to_make(error.into()))?;
-    Dynamo::open(Some(&copy), tables).map_err(|error| fail_to_make(error.into()))?;
+    Dynamo::open(Some(&copy), tables).map_err(|error| match error {
+        dynamo::OpenError::OtherTables(_) => fail_to_open(error.into()).next(WRITER),
+        dynamo::OpenError::Database(_) => fail_to_make(error.into()),
+    })?;
     merge_log(&copy).map_err(fail_to_make)?;
     sync(&copy)
         .and_then(|()| fs::rename(&copy, &original))

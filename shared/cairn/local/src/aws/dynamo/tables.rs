@@ -86,8 +86,16 @@ impl Stream {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct OpenError(String);
+pub enum OpenError {
+    #[error("{0}")]
+    Database(String),
+    /// Another release or template has made the tables.
+    #[error("{0}")]
+    OtherTables(String),
+}
+
+/// The beginning of dynoxide's error for a file of its later versions.
+const NEWER: &str = "this database was written by a newer version of Dynoxide";
 
 /// The error code for a damaged or read-only database file. `DynamoDB` has no such error, and
 /// clients do not retry it: the call cannot succeed before the file is restored.
@@ -96,12 +104,15 @@ const DAMAGED: &str = "DatabaseDamaged";
 impl Dynamo {
     /// Opens the tables, in a file or in memory, and creates missing ones.
     pub fn open(file: Option<&Path>, tables: &[Table]) -> Result<Self, OpenError> {
-        let fail = |error: &dyn fmt::Display| OpenError(error.to_string());
+        let fail = |error: &dyn fmt::Display| OpenError::Database(error.to_string());
         let name = match file {
             Some(file) => file.display().to_string(),
             None => format!("file:/cairn-{}?vfs=memdb", uuid::Uuid::new_v4()),
         };
-        let database = Database::new(&name).map_err(|error| fail(&error))?;
+        let database = Database::new(&name).map_err(|error| match error.to_string() {
+            newer if newer.starts_with(NEWER) => OpenError::OtherTables(newer),
+            other => OpenError::Database(other),
+        })?;
         // With syncs at checkpoints only, a killed process loses nothing; a power cut may lose the
         // last writes. In memory, a larger page cache saves copies.
         let prepared = match file {
@@ -125,8 +136,10 @@ impl Dynamo {
                     let name = &table.name;
                     let problem =
                         format!("the table {name} in it has another {part} than the template");
-                    return Err(OpenError(problem));
+                    return Err(OpenError::OtherTables(problem));
                 }
+                // The template can declare another view: every record has both images.
+                views.declare(&table.create).map_err(|error| fail(&error))?;
                 continue;
             }
             let create = views.declare(&table.create).map_err(|error| fail(&error))?;
@@ -504,10 +517,10 @@ pub(crate) fn table_names(file: &Path) -> rusqlite::Result<Vec<String>> {
 /// whose creation was interrupted lacks its stream, so that no function receives its writes.
 fn difference(create: &Value, described: &Value) -> Option<&'static str> {
     let described = described.get("Table").unwrap_or(&Value::Null);
-    let stream = |table: &Value| {
+    let has_stream = |table: &Value| {
         table
             .pointer("/StreamSpecification/StreamViewType")
-            .cloned()
+            .is_some()
     };
     let indexes = |table: &Value| {
         let indexes = table
@@ -527,7 +540,7 @@ fn difference(create: &Value, described: &Value) -> Option<&'static str> {
     if create.get("KeySchema") != described.get("KeySchema") {
         return Some("key");
     }
-    if stream(create) != stream(described) {
+    if has_stream(create) != has_stream(described) {
         return Some("stream");
     }
     (indexes(create) != indexes(described)).then_some("index")
