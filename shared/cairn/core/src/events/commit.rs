@@ -6,7 +6,7 @@
 
 use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
     event::{CodecError, Event, StoredEvent},
@@ -33,9 +33,30 @@ impl fmt::Display for CommitKey {
     }
 }
 
+/// The format of a stored commit. Format 1 is stored without a number. A release that changes the
+/// item stores the number in the attribute `format`, and other releases refuse the commit.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitFormat;
+
+impl<'de> Deserialize<'de> for CommitFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            1 => Ok(Self),
+            newer => Err(D::Error::custom(format_args!(
+                "stored in format {newer}, and this release reads format 1: deploy the newer release"
+            ))),
+        }
+    }
+}
+
 /// The events that one command appended to one stream. The serialized form is the stored item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Commit {
+    /// The format of the stored item. See [`CommitFormat`].
+    #[doc(hidden)]
+    #[serde(default, skip_serializing)]
+    pub format: CommitFormat,
     /// The stream.
     pub stream: StreamId,
     /// The version of the first event, from 1. The others follow by position.
@@ -81,6 +102,7 @@ impl Commit {
     ) -> Self {
         let id = id.into();
         Self {
+            format: CommitFormat,
             stream,
             version,
             metadata: Metadata::new(&id),
@@ -280,6 +302,20 @@ mod tests {
         };
         assert_eq!(read, expected);
         assert_eq!(serde_json::to_string(&expected).unwrap(), json);
+    }
+
+    #[test]
+    fn a_commit_of_a_newer_format_is_refused() {
+        let json = serde_json::to_value(commit("a-1")).unwrap();
+        assert_eq!(json.get("format"), None);
+        let read = |format: u32| {
+            let mut json = json.clone();
+            json["format"] = format.into();
+            serde_json::from_value::<Commit>(json)
+        };
+        assert_eq!(read(1).unwrap(), commit("a-1"));
+        let error = read(2).unwrap_err().to_string();
+        assert!(error.starts_with("stored in format 2, "), "{error}");
     }
 
     #[test]

@@ -23,9 +23,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_published_function() {
+    fn each_is_the_published_function() {
         assert_eq!(fnv1a(""), 0x811c_9dc5);
         assert_eq!(fnv1a("a"), 0xe40c_292c);
         assert_eq!(fnv1a("foobar"), 0xbf9c_f968);
+        assert_eq!(digest(b""), 0xe3b0_c442_98fc_1c14_9afb_f4c8_996f_b924);
     }
 }

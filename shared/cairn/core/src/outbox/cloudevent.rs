@@ -73,11 +73,13 @@ pub struct Malformed {
 }
 
 impl CloudEvent {
+    const SPECVERSION: &str = "1.0";
+
     /// Creates the envelope of a recorded event.
     pub fn new(source: &str, recorded: &RecordedEvent) -> Self {
         let metadata = recorded.metadata.clone();
         Self {
-            specversion: "1.0".to_owned(),
+            specversion: Self::SPECVERSION.to_owned(),
             id: recorded.id(),
             source: source.to_owned(),
             kind: recorded.event.name.clone(),
@@ -106,13 +108,16 @@ impl CloudEvent {
     /// Returns the recorded event, or `None` if the envelope has a reference only.
     ///
     /// # Errors
-    /// Returns an error if `dataschema` names no schema version, `streamversion` is 0, or the
-    /// envelope has neither data nor a reference.
+    /// Returns an error if `specversion` is not `1.0`, `dataschema` names no schema version,
+    /// `streamversion` is 0, or the envelope has neither data nor a reference.
     pub fn recorded(&self) -> Result<Option<RecordedEvent>, Malformed> {
         let malformed = |reason| Malformed {
             id: self.id.chars().take(128).collect(),
             reason,
         };
+        if self.specversion != Self::SPECVERSION {
+            return Err(malformed("this release reads only specversion 1.0"));
+        }
         let schema = self
             .dataschema
             .rsplit_once('/')
