@@ -28,7 +28,7 @@ fn audit(fixture: &Fixture, limits: Limits) -> Audit {
     audit::audit(&operator, Timestamp::now(), limits).unwrap()
 }
 
-async fn report(fixture: &Fixture) -> Report {
+pub(crate) async fn report(fixture: &Fixture) -> Report {
     let audit = self::audit(fixture, AT_ONCE);
     audit.run(None).await.unwrap()
 }

@@ -51,7 +51,7 @@ pub(crate) async fn ended(client: &Client, id: &str) -> Value {
     }
 }
 
-fn refused(data: &Path) -> String {
+pub(crate) fn refused(data: &Path) -> String {
     let mut command = command();
     command.arg("--data").arg(data);
     let Err(Ended { code, stderr }) = Process::spawn(command) else {

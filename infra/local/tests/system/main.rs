@@ -26,6 +26,7 @@ mod evolution;
 mod fixture;
 mod forget;
 mod hostile;
+mod kept;
 mod mails;
 mod malformed;
 mod measure;
