@@ -41,7 +41,8 @@ def transformed(**given):
         for name in ("CodeUri", "DefinitionUri"):
             if name in resource.get("Properties", {}):
                 resource["Properties"][name] = "s3://bucket/key"
-    managed = {"AWSLambdaBasicExecutionRole": "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"}
+    names = ("AWSLambdaBasicExecutionRole", "AWSLambdaSQSQueueExecutionRole")
+    managed = {name: f"arn:aws:iam::aws:policy/service-role/{name}" for name in names}
     session = boto3.session.Session(region_name="us-east-1")
     return Translator(managed, Parser(), None, session).translate(template, {**ALL, **given})
 
@@ -147,6 +148,23 @@ def limits_are_kept(template):
     return f"{counts[0]} resources, {counts[1]} parameters, {size} bytes, largest policy {largest} characters"
 
 
+def failed_messages_return_alone_and_late(template):
+    """A function reports the failed messages of a queue, and has ended before they are visible."""
+    queues, functions = (of_type(template, f"AWS::{kind}") for kind in ("SQS::Queue", "Lambda::Function"))
+    for name, mapping in of_type(template, "AWS::Lambda::EventSourceMapping").items():
+        mapping = mapping["Properties"]
+        source = mapping["EventSourceArn"].get("Fn::GetAtt", [None])[0]
+        if source not in queues:
+            continue
+        assert mapping.get("FunctionResponseTypes") == ["ReportBatchItemFailures"], f"{name} reports no failed messages"
+        function = next(each for each in functions if name.startswith(each))
+        # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+        least = 6 * functions[function]["Properties"]["Timeout"] + mapping.get("MaximumBatchingWindowInSeconds", 0)
+        queue = queues[source]["Properties"]
+        assert queue.get("VisibilityTimeout", 30) >= least, f"{source}: the visibility timeout is less than {least} s"
+        assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5, f"{source}: a throttled message becomes a dead letter"
+
+
 def metric_filters_agree():
     messages = set(re.findall(r'message = "([^"]+)" && \$\.fields\.status = 500', TEMPLATE))
     assert len(messages) == 1, f"two filters count the same line by different messages: {messages}"
@@ -209,6 +227,7 @@ def main():
     the_reference_states_the_metrics()
     template = transformed(Revision="a1")
     no_resource_depends_on_itself(template)
+    failed_messages_return_alone_and_late(template)
     print(f"{functions} functions get a version when one of {count} parameters or the build changes")
     print(limits_are_kept(template))
 

@@ -28,7 +28,7 @@ use cairn_local::{
     faults::Fault,
     host::{Hosted, Hosts},
     http::responses::{answer_to, no_route, read},
-    template::{FunctionSpec, Grant, Trigger},
+    template::{FunctionSpec, Grant},
 };
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -336,7 +336,7 @@ impl Console {
                     Ok(letter) => json!({
                         "message": id,
                         "queue": queue,
-                        "function": self.aws.function(&letter.function),
+                        "function": self.aws.functions.iter().find(|id| letter.is_for(id)),
                         "event": letter.event_ref.map(|(stream, version)| format!("{stream}@{version}")),
                         "error": letter.error,
                         "attempts": letter.attempts,
@@ -447,10 +447,7 @@ async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Pr
 
 /// The consumers of the bus, in the order of the template. The page draws them.
 fn consumers(hosts: &Hosts) -> Vec<Value> {
-    let has_rule = |spec: &&FunctionSpec| {
-        let mut triggers = spec.triggers.iter();
-        triggers.any(|trigger| matches!(trigger, Trigger::Rule(_)))
-    };
+    let has_rule = |spec: &&FunctionSpec| spec.rules().next().is_some();
     let mut specs: Vec<_> = hosts.values().map(|hosted| &hosted.spec).collect();
     specs.sort_by_key(|spec| spec.line);
     let consumers = specs.into_iter().filter(has_rule);

@@ -32,14 +32,15 @@ impl Application for Shop {
     const PERSONAL_DATA: &'static [&'static str] = &[NAME];
     const AT_THE_END: &'static [Invariant<Self>] = &invariants::AT_THE_END;
 
-    /// Odd seeds take prices from the catalogue.
+    /// Odd seeds take prices from the catalogue. Two seeds of four deliver sales through the queue.
     fn template(seed: u64) -> Result<Template, TemplateError> {
         let prices = if seed.is_multiple_of(2) {
             "caller"
         } else {
             "catalogue"
         };
-        system(TEMPLATE, &[("Prices", prices)])
+        let delivery = if seed % 4 < 2 { "queue" } else { "rule" };
+        system(TEMPLATE, &[("Prices", prices), ("SalesDelivery", delivery)])
     }
 
     fn load_template() -> Result<Template, TemplateError> {

@@ -9,7 +9,7 @@ use cairn_aws::{
     },
 };
 use futures_util::future::try_join_all;
-use orders::read_models::sales::{MOST_WINDOWS, SHARDS, Sales, Sums, Window, Windows};
+use orders::read_models::sales::{MOST_WINDOWS, READ_SHARDS, Sales, Sums, Window, Windows};
 use serde_json::json;
 
 /// The number of windows if the request has no `from`.
@@ -46,7 +46,7 @@ async fn get(
         )));
     }
     let shards = generations.shown_whole(|counters| async move {
-        let shards = (0..SHARDS).map(|shard| sum(&counters, windows, shard));
+        let shards = (0..READ_SHARDS).map(|shard| sum(&counters, windows, shard));
         try_join_all(shards).await
     });
     let mut sums = Sums::new(windows);

@@ -142,6 +142,25 @@ async fn a_disabled_mapping_rule_or_schedule_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_whose_messages_fail_together_or_return_too_early_is_wrong() {
+    let mut template = closed();
+    for trigger in &mut function(&mut template, "ProjectSalesFunction").triggers {
+        if let Trigger::Queue(mapping) = trigger {
+            mapping.reports_failures = false;
+        }
+    }
+    let reason = "ProjectSalesFunctionMessages reports no failed messages";
+    is_wrong(&started(&template).await, "mappings", reason).await;
+
+    let mut template = closed();
+    for queue in &mut template.queues {
+        queue.visibility_s = queue.visibility_s.min(90);
+    }
+    let reason = "the visibility timeout of ProjectSalesQueue is 90 s";
+    is_wrong(&started(&template).await, "mappings", reason).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_wrong_and_its_age_is_shown() {
     let system = Fixture::start().await;
     let queues = &system.system.composition.aws.queues;

@@ -42,14 +42,20 @@ pub(super) const READ_UNITS: Cause = Cause::new("read request units", 0.125, "")
 
 /// The causes of cost, in the order of [`Usage`]. The prices:
 /// <https://aws.amazon.com/dynamodb/pricing/on-demand/>,
-/// <https://aws.amazon.com/eventbridge/pricing/>, <https://aws.amazon.com/lambda/pricing/>,
+/// <https://aws.amazon.com/eventbridge/pricing/>, <https://aws.amazon.com/sqs/pricing/>,
+/// <https://aws.amazon.com/lambda/pricing/>,
 /// <https://aws.amazon.com/kms/pricing/>, <https://aws.amazon.com/api-gateway/pricing/>,
 /// <https://aws.amazon.com/cloudwatch/pricing/>, <https://aws.amazon.com/xray/pricing/>,
 /// <https://aws.amazon.com/ses/pricing/>
-const CAUSES: [Cause; 10] = [
+const CAUSES: [Cause; 11] = [
     READ_UNITS,
     Cause::new("write request units", 0.625, ""),
     Cause::new("events on the bus", 1.0, ""),
+    Cause::new(
+        "SQS requests",
+        0.4,
+        "64 KB each, with the sends of rules and empty receives",
+    ),
     Cause::new("Lambda invocations", 0.2, ""),
     Cause::new(
         "Lambda GB-seconds",
@@ -140,6 +146,7 @@ impl Usage {
                 units().map(|units| units.read).sum(),
                 units().map(|units| units.write).sum(),
                 float(aws.bus.accepted()),
+                float(aws.queues.requests()),
                 invoked().map(|(_, count)| count).sum(),
                 seconds.sum(),
                 calls(&["GenerateDataKey", "Decrypt"]),

@@ -7,7 +7,6 @@ use cairn::{
     cloudevent::CloudEvent,
     schema::{EventType, generate, structure},
 };
-use cairn_local::template::Trigger;
 use orders::system;
 use orders_local::references;
 use saphyr::{LoadableYamlNode, Yaml};
@@ -104,17 +103,7 @@ fn operations() -> String {
         "No other function writes to the bus.",
     );
     for function in &template().functions {
-        let patterns: Vec<_> = function
-            .triggers
-            .iter()
-            .filter_map(|trigger| match trigger {
-                Trigger::Rule(rule) => Some(&rule.pattern),
-                Trigger::Http(_)
-                | Trigger::Stream(_)
-                | Trigger::Schedule(_)
-                | Trigger::Queue(_) => None,
-            })
-            .collect();
+        let patterns: Vec<_> = function.rules().map(|rule| &rule.pattern).collect();
         if patterns.is_empty() {
             continue;
         }

@@ -15,6 +15,7 @@ mod audit;
 mod bad_input;
 mod bodies;
 mod cloudwatch;
+mod coalesced;
 mod command_line;
 mod concurrency;
 mod console;

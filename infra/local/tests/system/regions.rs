@@ -27,7 +27,8 @@ fn read(file: &str) -> String {
 
 #[test]
 fn the_templates_are_current() {
-    let template = with_regions(&read("template.yaml"), &registered()).unwrap();
+    let template = read("template.yaml");
+    let template = with_regions(&template, &registered(&template)).unwrap();
     let resources = Resources::of(&template);
     let template = with_regions(&template, &resources.regions()).unwrap();
     references::file("template.yaml", &template).unwrap();
@@ -36,12 +37,20 @@ fn the_templates_are_current() {
 }
 
 /// The regions that follow from the registry.
-fn registered() -> Vec<Region> {
+fn registered(template: &str) -> Vec<Region> {
     let system = system();
     let (mut projections, mut variables, mut tables) = (vec![], String::new(), vec![]);
+    let mut queues = vec![];
     for model in system.read_models() {
         let table = pascal(model.table());
-        projections.push(projection(model, &table));
+        let model_name = pascal(model.name());
+        // The parameter is the choice of a queue for the projection.
+        if template.contains(&format!("\n  {model_name}Delivery:\n")) {
+            projections.push(queued_projection(model, &table));
+            queues.push(format!("!GetAtt Project{model_name}Queue.Arn"));
+        } else {
+            projections.push(projection(model, &table));
+        }
         writeln!(variables, "{}: !Ref {table}", model.table()).unwrap();
         tables.push(format!("!GetAtt {table}.Arn"));
     }
@@ -53,6 +62,10 @@ fn registered() -> Vec<Region> {
             format!("Resource: [{}]\n", tables.join(", ")),
         ),
     ];
+    for name in ["queues to redrive into", "queues of projections"] {
+        let queues = format!("Resource: [{}]\n", queues.join(", "));
+        regions.push((name.to_owned(), queues));
+    }
     for saga in system.sagas() {
         for (index, step) in (saga.steps)().iter().enumerate() {
             let rules = match index {
@@ -83,6 +96,87 @@ fn projection(model: &AnyReadModel, table: &str) -> String {
     let lines = block.lines().map(|line| line.strip_prefix("  ").unwrap());
     lines.flat_map(|line| [line, "\n"]).collect()
 }
+
+/// The function of a read model with a queue, and the resources of the queue.
+fn queued_projection(model: &AnyReadModel, table: &str) -> String {
+    let block = projection(model, table);
+    let (block, rule) = block.split_once("    Events:\n").unwrap();
+    let (_, pattern) = rule.split_once("          Pattern:\n").unwrap();
+    let (pattern, _) = pattern.split_once("          DeadLetterConfig").unwrap();
+    let pattern = pattern.replace("\n      ", "\n");
+    let pattern = pattern.trim_start();
+    let name = pascal(model.name());
+    block.to_owned()
+        + &QUEUE
+            .replace("{pattern}", pattern.trim_end())
+            .replace("{visibility}", &VISIBILITY_S.to_string())
+            .replace("{window}", &WINDOW_S.to_string())
+            .replace("{name}", &name)
+}
+
+/// The time in seconds for which a batch waits for more messages.
+const WINDOW_S: u64 = 1;
+/// AWS advises six times the timeout of the function, and the window.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html>
+const VISIBILITY_S: u64 = 6 * 15 + WINDOW_S;
+
+const QUEUE: &str = r#"    Events:
+      Messages:
+        Type: SQS
+        Properties:
+          Queue: !GetAtt Project{name}Queue.Arn
+          BatchSize: 40
+          MaximumBatchingWindowInSeconds: {window}
+          # Batches of one shard conflict.
+          ScalingConfig: { MaximumConcurrency: 2 }
+          FunctionResponseTypes: [ReportBatchItemFailures]
+
+# {name}Delivery chooses the target. An update replaces it. Of two rules, an update could disable one before it
+# enables the other.
+Project{name}Rule:
+  Type: AWS::Events::Rule
+  DependsOn: [Project{name}Permission, Project{name}QueuePolicy]
+  Properties:
+    EventBusName: !Ref Bus
+    EventPattern:
+      {pattern}
+    Targets:
+      - Id: Project{name}
+        Arn: !If [{name}Queued, !GetAtt Project{name}Queue.Arn, !Ref Project{name}Function.Alias]
+        DeadLetterConfig: { Arn: !GetAtt DeadLetters.Outputs.Arn }
+        RetryPolicy: { MaximumEventAgeInSeconds: 86400, MaximumRetryAttempts: 185 }
+
+Project{name}Permission:
+  Type: AWS::Lambda::Permission
+  Properties:
+    Action: lambda:InvokeFunction
+    FunctionName: !Ref Project{name}Function.Alias
+    Principal: events.amazonaws.com
+    SourceArn: !Sub "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${Bus}/*"
+
+# It exists with either choice, so a change of the parameter leaves no message behind.
+Project{name}Queue:
+  Type: AWS::SQS::Queue
+  Properties:
+    # Six times the timeout of the function, and the window.
+    VisibilityTimeout: {visibility}
+    SqsManagedSseEnabled: true
+    RedrivePolicy: { deadLetterTargetArn: !GetAtt DeadLetters.Outputs.Arn, maxReceiveCount: 5 }
+
+Project{name}QueuePolicy:
+  Type: AWS::SQS::QueuePolicy
+  Properties:
+    Queues: [!Ref Project{name}Queue]
+    PolicyDocument:
+      Version: "2012-10-17"
+      Statement:
+        - Effect: Allow
+          Principal: { Service: events.amazonaws.com }
+          Action: sqs:SendMessage
+          Resource: !GetAtt Project{name}Queue.Arn
+          Condition:
+            ArnLike: { aws:SourceArn: !Sub "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/${Bus}/*" }
+"#;
 
 /// The categories of the streams that change a read model.
 fn categories(model: &AnyReadModel) -> impl Iterator<Item = &'static str> {

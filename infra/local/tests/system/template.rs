@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cairn_local::{
     Parameters, System, Template,
-    template::{FunctionSpec, Throttle, Trigger},
+    template::{FunctionSpec, QueueMapping, Throttle, Trigger},
 };
 use orders_local::{functions::FUNCTIONS, options};
 
@@ -367,7 +367,11 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
         let mut is_asynchronous = false;
         for trigger in &function.triggers {
             let target = match trigger {
-                Trigger::Http(_) | Trigger::Queue(_) => continue,
+                Trigger::Http(_) => continue,
+                Trigger::Queue(mapping) => {
+                    check_queue(&template, function, mapping);
+                    continue;
+                }
                 Trigger::Rule(rule) => &rule.target,
                 Trigger::Schedule(schedule) => &schedule.target,
                 Trigger::Stream(mapping) => {
@@ -381,6 +385,25 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
             assert!(target.dead_letters.is_some(), "{id}: {target:?}");
         }
         assert!(!is_asynchronous || function.on_failure.is_some(), "{id}");
+    }
+}
+
+/// A failed message is delivered again, alone, and not before the function has ended. At last it is a
+/// dead letter.
+fn check_queue(template: &Template, function: &FunctionSpec, mapping: &QueueMapping) {
+    let id = &mapping.queue;
+    assert!(mapping.reports_failures, "{id}");
+    let queue = template.queues.iter().find(|queue| queue.name == *id);
+    let queue = queue.unwrap();
+    let least_s = 6 * function.timeout_s + mapping.window.as_secs();
+    assert!(
+        u64::try_from(queue.visibility_s).unwrap() >= least_s,
+        "{id}"
+    );
+    // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+    assert!(queue.redrive.as_ref().unwrap().receives >= 5, "{id}");
+    for rule in &mapping.rules {
+        assert!(rule.target.dead_letters.is_some(), "{id}");
     }
 }
 

@@ -80,7 +80,10 @@ async fn every_line_of_a_function_names_its_invocation_and_its_trace() {
         }
         let trace = span["xray_trace_id"].as_str().unwrap();
         if span["event"].is_string() && span["correlation"] == "visit-0815" {
-            assert_eq!(trace, "1-0af76519-16cd43dd8448eb211c80319c", "{line}");
+            // The events of a batch have several traces.
+            if name != "cairn-ProjectSalesFunction" {
+                assert_eq!(trace, "1-0af76519-16cd43dd8448eb211c80319c", "{line}");
+            }
             assert_eq!(span["traceparent"], TRACEPARENT, "{line}");
             consumers.insert(name.to_owned());
         }

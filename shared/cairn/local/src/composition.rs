@@ -25,10 +25,7 @@ use crate::{
         secrets::Secrets,
     },
     delivery::{
-        queue_poller::{self, QueuePoller},
-        retention::Retention,
-        schedule,
-        stream_poller::StreamPoller,
+        queue_poller::QueuePoller, retention::Retention, schedule, stream_poller::StreamPoller,
         worker,
     },
     host::{Functions, Hosted, Hosts, InvokeError, host, sdk},
@@ -156,6 +153,9 @@ impl Composition {
         }
         for hosted in hosts.values() {
             for trigger in &hosted.spec.triggers {
+                if let Trigger::Queue(mapping) = trigger {
+                    aws.queues.resume(&mapping.queue)?;
+                }
                 composition.spawn_trigger(&hosted.spec, trigger, &journal, &retentions);
             }
         }
@@ -211,11 +211,13 @@ impl Composition {
                 ));
             }
             Trigger::Queue(mapping) if mapping.is_enabled => {
-                for _ in 0..queue_poller::BATCHES {
+                let turn = Arc::default();
+                for _ in 0..mapping.concurrency {
                     let poller = QueuePoller {
                         aws: self.aws.clone(),
                         mapping: mapping.clone(),
                         platform: self.platform.clone(),
+                        turn: Arc::clone(&turn),
                     };
                     let (hosts, id) = (self.hosts.clone(), function.id.clone());
                     self.workers.spawn(async move {
@@ -270,8 +272,8 @@ impl Composition {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// Waits until every event is delivered and causes no further one. Pending deadlines and
-    /// messages of queues do not count.
+    /// Waits until every event is delivered and causes no further one. Pending deadlines do not
+    /// count, nor do messages of queues to which no rule sends.
     pub async fn settled(&self) {
         let mut outstanding = self.outstanding.clone();
         let written = || -> Vec<u64> {
@@ -286,8 +288,15 @@ impl Composition {
                 let _ = poller.caught_up.clone().wait_for(is_done).await;
             }
             let _ = outstanding.wait_for(|count| *count == 0).await;
-            // The last deliveries may have caused more writes.
-            if written() == before {
+            for queue in self
+                .hosts
+                .values()
+                .flat_map(|hosted| fed_queues(&hosted.spec))
+            {
+                self.aws.queues.emptied(queue).await;
+            }
+            // The last deliveries may have caused more events.
+            if written() == before && *outstanding.borrow() == 0 {
                 return;
             }
         }
@@ -298,4 +307,21 @@ impl Composition {
         self.workers.shutdown().await;
         self.hosts.values().for_each(Hosted::stop);
     }
+}
+
+/// The queues of a function to which rules send.
+fn fed_queues(function: &FunctionSpec) -> impl Iterator<Item = &str> {
+    let mappings = function
+        .triggers
+        .iter()
+        .filter_map(|trigger| match trigger {
+            Trigger::Queue(mapping) if mapping.is_enabled => Some(mapping),
+            Trigger::Http(_)
+            | Trigger::Rule(_)
+            | Trigger::Stream(_)
+            | Trigger::Schedule(_)
+            | Trigger::Queue(_) => None,
+        });
+    let fed = mappings.filter(|mapping| !mapping.rules.is_empty());
+    fed.map(|mapping| mapping.queue.as_str())
 }

@@ -264,6 +264,26 @@ fn event_of(payload: &[u8]) -> Option<String> {
     Some(delivered.detail.id.to_owned())
 }
 
+/// Returns the events of a delivery: that of a rule, or those of the messages of a queue.
+fn events_of(payload: &[u8]) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Batch {
+        #[serde(rename = "Records")]
+        messages: Vec<Message>,
+    }
+    #[derive(Deserialize)]
+    struct Message {
+        body: String,
+    }
+    match serde_json::from_slice::<Batch>(payload) {
+        Ok(batch) => {
+            let bodies = batch.messages.iter().map(|message| message.body.as_bytes());
+            bodies.filter_map(event_of).collect()
+        }
+        Err(_) => event_of(payload).into_iter().collect(),
+    }
+}
+
 impl Platform for Simulated {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(BEGINNING).after(self.begun.elapsed())
@@ -417,9 +437,12 @@ impl Platform for Simulated {
             return InvocationFault::None;
         }
         let poison = self.state().faults.poison;
-        if poison > 0.0
-            && let Some(event) = event_of(payload)
-        {
+        let events = if poison > 0.0 {
+            events_of(payload)
+        } else {
+            vec![]
+        };
+        for event in events {
             // A broken function always fails at the same event.
             let place = if (self.is_step)(function) {
                 event.split('@').next().unwrap_or_default()

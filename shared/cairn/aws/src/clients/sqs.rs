@@ -20,7 +20,7 @@ use crate::{
     context::{AppContext, ConfigError, client_config},
     error::AwsError,
 };
-use cairn::timestamp::Timestamp;
+use cairn::{dead_letter::SOURCE_QUEUE, timestamp::Timestamp};
 
 /// A dead-letter queue.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct Message {
     pub id: String,
     /// The body of the message.
     pub body: String,
-    /// The attributes with string values.
+    /// The attributes with string values, and [`SOURCE_QUEUE`].
     pub attributes: BTreeMap<String, String>,
     /// The time at which the message was sent, by the clock of the queue; `None` if the queue does
     /// not report it.
@@ -63,6 +63,11 @@ fn sent(attributes: &HashMap<MessageSystemAttributeName, String>) -> Option<Time
     Some(Timestamp::from_millis(sent.parse().ok()?))
 }
 
+fn source(attributes: &HashMap<MessageSystemAttributeName, String>) -> Option<(String, String)> {
+    let queue = attributes.get(&MessageSystemAttributeName::DeadLetterQueueSourceArn)?;
+    Some((SOURCE_QUEUE.to_owned(), queue.clone()))
+}
+
 impl AppContext {
     /// Returns the queue whose URL is in an environment variable.
     pub fn queue(&self, variable: &str) -> Result<Queue, ConfigError> {
@@ -80,6 +85,13 @@ impl Queue {
     /// Creates a client of the queue with this URL.
     pub fn new(client: LazyClient<Client>, url: String) -> Self {
         Self { client, url }
+    }
+
+    /// Returns the queue with this name in the account and the Region of this queue.
+    #[must_use]
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        let account = self.url.rsplit_once('/').map_or("", |(account, _)| account);
+        Self::new(self.client.clone(), format!("{account}/{name}"))
     }
 
     /// Sends a message and returns its id. A repetition sends a second message.
@@ -108,6 +120,7 @@ impl Queue {
             .visibility_timeout(i32::try_from(hidden.as_secs()).unwrap_or(i32::MAX))
             .message_attribute_names("All")
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_system_attribute_names(MessageSystemAttributeName::DeadLetterQueueSourceArn)
             .send()
             .await?;
         let messages = received.messages.unwrap_or_default().into_iter();
@@ -121,6 +134,7 @@ impl Queue {
                     .unwrap_or_default()
                     .into_iter()
                     .filter_map(|(name, value)| Some((name, value.string_value?)))
+                    .chain(message.attributes.as_ref().and_then(source))
                     .collect(),
                 receipt: message.receipt_handle.unwrap_or_default(),
             })

@@ -1,5 +1,5 @@
-//! Redrives dead letters, each to the function that failed to handle it, or deletes them with a
-//! reason.
+//! Redrives dead letters, each to the function that failed to handle it or to the queue of its
+//! messages, or deletes them with a reason.
 //!
 //! A redriven event has no second effect: every function deduplicates its events without a time
 //! limit. Within one redrive, a dead letter is delivered at most once. All dead letters are
@@ -225,9 +225,13 @@ impl Redrive {
         message: &Message,
         letter: &DeadLetter,
     ) -> Result<(), FunctionError> {
-        let event = serde_json::to_vec(&letter.event)?;
-        for function in std::iter::once(&letter.function).chain(&letter.other_readers) {
-            self.functions.invoke(function, event.clone()).await?;
+        if let Some(name) = letter.queue() {
+            queue.beside(name).send(message.body.clone()).await?;
+        } else {
+            let event = serde_json::to_vec(&letter.event)?;
+            for function in std::iter::once(&letter.function).chain(&letter.other_readers) {
+                self.functions.invoke(function, event.clone()).await?;
+            }
         }
         queue.delete(message).await?;
         let event_ref = letter.event_ref.as_ref();

@@ -12,6 +12,7 @@ use aws_sdk_lambda::{
     error::{ProvideErrorMetadata, SdkError},
     types::FunctionResponseType,
 };
+use aws_sdk_sqs::types::QueueAttributeName;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -41,7 +42,8 @@ pub enum Part {
     /// The response of each route of an HTTP API to a request without a token. The routes of other
     /// APIs are not checked.
     Routes,
-    /// The state and the settings of each event source mapping.
+    /// The state and the settings of each event source mapping, and the visibility timeout of its
+    /// queue.
     Mappings,
     /// The state and the targets of each EventBridge rule.
     Rules,
@@ -221,7 +223,11 @@ impl Doctor<'_> {
                 ),
                 ("MaximumRetryAttempts", text(found.maximum_retry_attempts)),
                 ("ParallelizationFactor", text(found.parallelization_factor)),
-                ("FunctionName", found.function_arn),
+                (
+                    "MaximumBatchingWindowInSeconds",
+                    text(found.maximum_batching_window_in_seconds),
+                ),
+                ("FunctionName", found.function_arn.clone()),
             ];
             result.compare(deployment, (id, properties), configured);
             let reports = found.function_response_types.unwrap_or_default();
@@ -235,6 +241,56 @@ impl Doctor<'_> {
                 let problem = format!("{id}: FunctionResponseTypes is {reports:?}");
                 result.wrong.push(problem);
             }
+            let source = found.event_source_arn.unwrap_or_default();
+            if !source.contains(":sqs:") {
+                continue;
+            }
+            if reports.is_empty() {
+                let problem = "reports no failed messages, so a batch fails or succeeds as a whole";
+                result.wrong.push(format!("{id} {problem}"));
+            }
+            let window = found.maximum_batching_window_in_seconds.unwrap_or(0);
+            let function = found.function_arn.unwrap_or_default();
+            self.visibility(id, (&source, window), &function, result)
+                .await;
+        }
+    }
+
+    /// Checks that messages do not become visible while a function may still handle them.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html>
+    async fn visibility(
+        &self,
+        id: &str,
+        (queue, window): (&str, i32),
+        function: &str,
+        result: &mut Examined,
+    ) {
+        const ATTRIBUTE: QueueAttributeName = QueueAttributeName::VisibilityTimeout;
+        let configuration = self.stack.lambda.get_function_configuration();
+        let timeout = match configuration.function_name(function).send().await {
+            Ok(found) => found.timeout.unwrap_or_default(),
+            Err(error) => return result.failed(id, &error),
+        };
+        let queues = aws_sdk_sqs::Client::new(self.aws);
+        let name = queue.rsplit(':').next().unwrap_or_default();
+        let url = match queues.get_queue_url().queue_name(name).send().await {
+            Ok(found) => found.queue_url.unwrap_or_default(),
+            Err(error) => return result.failed(id, &error),
+        };
+        let attributes = queues.get_queue_attributes().queue_url(url);
+        let attributes = match attributes.attribute_names(ATTRIBUTE).send().await {
+            Ok(found) => found.attributes.unwrap_or_default(),
+            Err(error) => return result.failed(id, &error),
+        };
+        let visible = attributes
+            .get(&ATTRIBUTE)
+            .and_then(|text| text.parse().ok());
+        let (visible, least) = (visible.unwrap_or(0), 6 * timeout + window);
+        if visible < least {
+            result.wrong.push(format!(
+                "{id}: the visibility timeout of {name} is {visible} s, less than six timeouts of the \
+                 function and the window, {least} s"
+            ));
         }
     }
 

@@ -1,14 +1,18 @@
 //! Dead letters: failed invocations, with the data for a redrive.
 //!
-//! Three sources write dead letters, each in its own form:
+//! Four sources write dead letters, each in its own form:
 //! - Lambda, for an asynchronous invocation that failed permanently
 //!   (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>);
 //! - EventBridge, for an event that a rule could not deliver
 //!   (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>);
+//! - SQS, for a message of another queue that was received too often. The message itself moves, and
+//!   SQS returns the ARN of its queue as the attribute [`SOURCE_QUEUE`]
+//!   (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html>);
 //! - a stream consumer, for a record that it cannot handle ([`from_record`]).
 //!
-//! A dead letter contains the failed invocation, so a redrive invokes the function again. The time
-//! of the redrive does not matter, because every function handles duplicate deliveries.
+//! A dead letter contains the failed invocation, so a redrive invokes the function again, or sends
+//! the message to its queue. The time of the redrive does not matter, because every function
+//! handles duplicate deliveries.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,16 +29,19 @@ use crate::stream::StreamId;
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
 const MAX_RECORD_BYTES: usize = 200 * 1024;
 
+/// The system attribute of a message that SQS moved from another queue: the ARN of that queue.
+pub const SOURCE_QUEUE: &str = "DeadLetterQueueSourceArn";
+
 /// A dead letter that can be redriven.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
-    /// The ARN of the function that failed.
+    /// The ARN of the function that failed, or of the queue of its messages.
     pub function: String,
     /// The payload of the invocation.
     pub event: Value,
     /// The error of the last attempt.
     pub error: String,
-    /// The number of attempts.
+    /// The number of attempts; 0 for a message of a queue, whose policy sets the number.
     pub attempts: u64,
     /// The stream and version, if the payload is an event of this system.
     pub event_ref: Option<(StreamId, u64)>,
@@ -74,6 +81,16 @@ impl DeadLetter {
                 other_readers: vec![],
             });
         }
+        if let Some(queue) = attributes.get(SOURCE_QUEUE) {
+            return Ok(Self {
+                function: queue.clone(),
+                event_ref: event_ref(&body),
+                error: "received too often".to_owned(),
+                attempts: 0,
+                event: body,
+                other_readers: vec![],
+            });
+        }
         let event = body.get_mut("requestPayload").map(Value::take);
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
         let function = text("/requestContext/functionArn");
@@ -92,13 +109,30 @@ impl DeadLetter {
     }
 
     /// Returns true if the dead letter is for a function with this name, logical id or ARN. The
-    /// logical id suffices because `CloudFormation` names a function `<stack>-<id>-<random>`.
+    /// logical id suffices because `CloudFormation` names a function `<stack>-<id>-<random>`. The
+    /// logical id of the queue of `ProjectSalesFunction` is `ProjectSalesQueue`.
     pub fn is_for(&self, function: &str) -> bool {
         is_named(&self.function, function)
     }
+
+    /// Returns the name of the queue to which a redrive sends the event; `None` if it invokes the
+    /// function.
+    pub fn queue(&self) -> Option<&str> {
+        queue_of(&self.function)
+    }
+}
+
+fn queue_of(arn: &str) -> Option<&str> {
+    arn.contains(":sqs:").then(|| arn.rsplit(':').next())?
 }
 
 fn is_named(arn: &str, function: &str) -> bool {
+    if let Some(queue) = queue_of(arn) {
+        let stem = function.strip_suffix("Function");
+        let is_own = |part: &str| stem.is_some() && part.strip_suffix("Queue") == stem;
+        let is_part = |part: &str| part == function || is_own(part);
+        return arn == function || queue == function || queue.split('-').any(is_part);
+    }
     let name = arn.split(":function:").last().unwrap_or_default();
     let name = name.split(':').next().unwrap_or_default();
     arn == function || name.split('-').any(|part| part == function) || name == function
@@ -109,7 +143,7 @@ fn is_named(arn: &str, function: &str) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
-    /// The ARN of the function.
+    /// The ARN of the function, or of the queue of its messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
     /// The stream of the event or record.
@@ -139,9 +173,12 @@ impl Subject {
             "/keys/version/N",
             "/requestPayload/Records/0/dynamodb/Keys/version/N",
         ]);
-        let function = attributes.get("TARGET_ARN").cloned();
+        let function = attributes.get("TARGET_ARN");
+        let function = function.or_else(|| attributes.get(SOURCE_QUEUE));
         Self {
-            function: function.or_else(|| text(&["/requestContext/functionArn"])),
+            function: function
+                .cloned()
+                .or_else(|| text(&["/requestContext/functionArn"])),
             stream: text(&[
                 "/keys/stream/S",
                 "/requestPayload/Records/0/dynamodb/Keys/stream/S",
@@ -295,6 +332,23 @@ mod tests {
         assert_eq!(letter.error, "THROTTLING: rate exceeded");
         assert_eq!((letter.attempts, &letter.event), (185, &delivery()));
         assert_eq!(letter.event_ref, Some(("order-1".parse().unwrap(), 3)));
+    }
+
+    #[test]
+    fn a_message_of_a_queue_is_for_its_function_and_returns_to_the_queue() {
+        let arn = "arn:aws:sqs:us-east-1:1:shop-ProjectSalesQueue-8QZ".to_owned();
+        let attributes = BTreeMap::from([(SOURCE_QUEUE.to_owned(), arn.clone())]);
+        let body = delivery().to_string();
+        let letter = DeadLetter::parse(&body, &attributes).unwrap();
+        assert_eq!(letter.queue(), Some("shop-ProjectSalesQueue-8QZ"));
+        assert_eq!(letter.event_ref, Some(("order-1".parse().unwrap(), 3)));
+        for named in ["ProjectSalesFunction", "ProjectSalesQueue", &arn] {
+            assert!(letter.is_for(named), "{named}");
+            assert!(Subject::from_message(&body, &attributes).is_for(named));
+        }
+        for other in ["ProjectStockFunction", "Sales", "shop", "8QZ"] {
+            assert!(!letter.is_for(other), "{other}");
+        }
     }
 
     #[test]

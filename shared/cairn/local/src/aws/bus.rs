@@ -22,7 +22,7 @@ use crate::{
     names::{ACCOUNT, REGION},
     pattern::Pattern,
     platform::Platform,
-    template::{Template, Trigger},
+    template::Template,
 };
 
 /// The most entries of one call, and their most bytes together.
@@ -84,18 +84,14 @@ impl Bus {
             .map(|name| (name.clone(), vec![]))
             .collect();
         for function in &template.functions {
-            for trigger in &function.triggers {
-                if let Trigger::Rule(rule) = trigger
-                    && rule.target.is_enabled
-                {
-                    buses.entry(rule.bus.clone()).or_default().push(Rule {
-                        pattern: rule.matcher.clone(),
-                        target: Target {
-                            function: function.id.clone(),
-                            rule: Some(rule.target.name.clone()),
-                        },
-                    });
-                }
+            for rule in function.rules().filter(|rule| rule.target.is_enabled) {
+                buses.entry(rule.bus.clone()).or_default().push(Rule {
+                    pattern: rule.matcher.clone(),
+                    target: Target {
+                        function: function.id.clone(),
+                        rule: Some(rule.target.name.clone()),
+                    },
+                });
             }
         }
         Self {

@@ -27,7 +27,7 @@ pub enum OpenError {
 }
 
 /// The schema migrations. Each runs once per file; `user_version` counts those that have run.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "CREATE TABLE IF NOT EXISTS deliveries (
          id INTEGER PRIMARY KEY, function TEXT NOT NULL, payload TEXT NOT NULL);
      CREATE TABLE IF NOT EXISTS positions (
@@ -54,6 +54,7 @@ const STEPS: [&str; 4] = [
      ALTER TABLE messages_3 RENAME TO messages;
      CREATE INDEX messages_by_queue ON messages (queue, visible_at_ms);",
     "ALTER TABLE deliveries ADD COLUMN trace TEXT;",
+    "ALTER TABLE messages ADD COLUMN source TEXT;",
 ];
 
 impl Journal {

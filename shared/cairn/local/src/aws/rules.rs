@@ -31,10 +31,13 @@ pub(crate) struct TargetSettings {
 
 /// Returns the rule of a function's event source in the form of CloudFormation.
 pub(crate) fn target(function: &FunctionSpec, rule: &RuleTarget) -> TargetSettings {
-    let name = format!("{}{}", function.id, rule.name);
+    let arn = match &rule.queue {
+        Some(queue) => queue_arn(queue).into(),
+        None => json!({ "Ref": alias_id(&function.id) }),
+    };
     let mut target = json!({
-        "Id": format!("{name}LambdaTarget"),
-        "Arn": { "Ref": alias_id(&function.id) },
+        "Id": format!("{}LambdaTarget", rule.id),
+        "Arn": arn,
         "RetryPolicy": {
             "MaximumRetryAttempts": rule.retries,
             "MaximumEventAgeInSeconds": rule.max_age.as_secs(),
@@ -47,7 +50,7 @@ pub(crate) fn target(function: &FunctionSpec, rule: &RuleTarget) -> TargetSettin
         );
     }
     TargetSettings {
-        rule: format!("{}-{name}", function.stack),
+        rule: format!("{}-{}", function.stack, rule.id),
         target,
     }
 }
@@ -60,17 +63,25 @@ impl Rules {
     pub(crate) fn new(template: &Template) -> Self {
         let mut rules = BTreeMap::new();
         for function in &template.functions {
-            for trigger in &function.triggers {
-                let (bus, rule) = match trigger {
-                    Trigger::Rule(rule) => (rule.bus.as_str(), &rule.target),
-                    Trigger::Schedule(schedule) => (DEFAULT_BUS, &schedule.target),
-                    Trigger::Http(_) | Trigger::Stream(_) | Trigger::Queue(_) => continue,
-                };
+            let scheduled = function
+                .triggers
+                .iter()
+                .filter_map(|trigger| match trigger {
+                    Trigger::Schedule(schedule) => Some((DEFAULT_BUS, &schedule.target)),
+                    Trigger::Http(_)
+                    | Trigger::Rule(_)
+                    | Trigger::Stream(_)
+                    | Trigger::Queue(_) => None,
+                });
+            let on_buses = function
+                .rules()
+                .map(|rule| (rule.bus.as_str(), &rule.target));
+            for (bus, rule) in on_buses.chain(scheduled) {
                 let TargetSettings {
                     rule: name,
                     mut target,
                 } = target(function, rule);
-                if let Value::Object(target) = &mut target {
+                if let (None, Value::Object(target)) = (&rule.queue, &mut target) {
                     target.insert("Arn".to_owned(), function.alias_arn().into());
                 }
                 let is_enabled = rule.is_enabled;

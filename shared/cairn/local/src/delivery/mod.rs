@@ -1,6 +1,6 @@
 //! Delivery of events and stream records to functions, with the failure behaviour of AWS.
 
-mod dead_letters;
+mod messages;
 pub(crate) mod queue_poller;
 pub(crate) mod retention;
 pub(crate) mod schedule;

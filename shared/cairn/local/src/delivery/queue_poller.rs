@@ -1,28 +1,35 @@
 //! Delivers the messages of a queue to a function, and deletes those that it has handled.
 //!
-//! Messages of a failed batch become visible again, and a queue with a redrive policy moves them to
-//! its dead-letter queue after the allowed receives. Messages that the function does not report as
-//! failed are deleted.
+//! A batch waits for more messages until it is full or its window ends. Messages of a failed batch
+//! become visible again, and a queue with a redrive policy moves them to its dead-letter queue
+//! after the allowed receives. Messages that the function does not report as failed are deleted.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
-use tokio::time::sleep;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
 use super::failed_items;
 use crate::{
-    aws::Aws,
-    host::{Hosted, InvokeError},
+    aws::{Answer, Aws},
+    host::{
+        Hosted, InvokeError,
+        sdk::{Refusal, undergo},
+    },
     names::{REGION, queue_arn, queue_url},
     platform::Platform,
     template::QueueMapping,
 };
 
-/// The batches that are invoked at the same time. Lambda starts with five.
-pub(crate) const BATCHES: usize = 5;
-/// The most messages of one `ReceiveMessage`, which is the largest local batch.
+/// The most messages of one call.
 const MOST_MESSAGES: usize = 10;
+/// The time for which a call waits for the first message of a batch.
+const LONG_POLL: Duration = Duration::from_secs(20);
+const NO_ANSWER: Refusal = (504, "Timeout", "no answer");
 /// The pause before an unreadable queue is read again.
 const UNREADABLE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -31,31 +38,59 @@ pub(crate) struct QueuePoller {
     pub(crate) aws: Arc<Aws>,
     pub(crate) mapping: QueueMapping,
     pub(crate) platform: Arc<dyn Platform>,
+    /// The turn to collect a batch. Without it, chance would decide which poller receives a message,
+    /// and a simulation could not be repeated.
+    pub(crate) turn: Arc<Mutex<()>>,
 }
 
 impl QueuePoller {
     /// Runs until it is dropped. Its messages then become visible again.
     pub(crate) async fn run(self, hosted: &Hosted) {
+        loop {
+            let batch = {
+                let _turn = self.turn.lock().await;
+                self.collect().await
+            };
+            self.deliver(hosted, &batch).await;
+        }
+    }
+
+    /// Waits for a message, and for more until the batch is full or its window ends.
+    async fn collect(&self) -> Vec<Value> {
+        let size = self.mapping.batch_size;
+        let mut batch = vec![];
+        while batch.is_empty() {
+            batch = self.receive(size, LONG_POLL).await;
+        }
+        let end = Instant::now() + self.platform.pace(self.mapping.window);
+        while batch.len() < size && Instant::now() < end {
+            let left = end - Instant::now();
+            batch.append(&mut self.receive(size - batch.len(), left).await);
+        }
+        batch
+    }
+
+    /// Receives messages in one call, which waits this long for the first.
+    async fn receive(&self, most: usize, wait: Duration) -> Vec<Value> {
         let queue = self.mapping.queue.as_str();
         let request = json!({
             "QueueUrl": queue_url(queue),
-            "MaxNumberOfMessages": self.mapping.batch_size.min(MOST_MESSAGES),
-            "WaitTimeSeconds": 20,
+            "MaxNumberOfMessages": most.min(MOST_MESSAGES),
             "AttributeNames": ["All"],
             "MessageAttributeNames": ["All"],
         });
         let request = request.to_string();
-        loop {
-            let answer = self.aws.queues.receive_message(&request).await;
-            if answer.status != 200 {
-                tracing::error!(queue, error = answer.body, "the queue cannot be read");
-                sleep(UNREADABLE_PAUSE).await;
-                continue;
-            }
-            let received: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-            if let Some(messages) = received.get("Messages").and_then(Value::as_array) {
-                self.deliver(hosted, messages).await;
-            }
+        let received = self.aws.queues.receive_within(queue, wait, &request);
+        let answer = self.undergo("ReceiveMessage", received).await;
+        if answer.status != 200 {
+            tracing::error!(queue, error = answer.body, "the queue cannot be read");
+            sleep(UNREADABLE_PAUSE).await;
+            return vec![];
+        }
+        let mut received: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        match received.get_mut("Messages").map(Value::take) {
+            Some(Value::Array(messages)) => messages,
+            _ => vec![],
         }
     }
 
@@ -73,14 +108,23 @@ impl QueuePoller {
             tracing::warn!(function, messages, %error, "batch failed; retrying");
         }
         let failed = self.failed(messages, result);
-        for message in messages {
+        let is_failed = |message: &&Value| {
             let id = message.get("MessageId").and_then(Value::as_str);
-            if id.is_some_and(|id| failed.contains(id)) {
-                self.release(message);
-            } else {
-                self.delete(message);
-            }
+            id.is_some_and(|id| failed.contains(id))
+        };
+        let (failed, handled): (Vec<_>, Vec<_>) = messages.iter().partition(is_failed);
+        failed.into_iter().for_each(|message| self.release(message));
+        for messages in handled.chunks(MOST_MESSAGES) {
+            self.delete(messages).await;
         }
+    }
+
+    /// Makes a call with the faults of the platform.
+    async fn undergo(&self, operation: &str, call: impl Future<Output = Answer>) -> Answer {
+        let decision = self.platform.call(&self.mapping.queue, operation);
+        let refused = |(status, kind, message)| Answer::error(status, kind, message);
+        let throttled = (400, "RequestThrottled", "Rate exceeded");
+        undergo(decision, throttled, refused, || refused(NO_ANSWER), call).await
     }
 
     /// Returns the ids of the messages that the function did not handle.
@@ -117,14 +161,21 @@ impl QueuePoller {
         }
     }
 
-    fn delete(&self, message: &Value) {
+    async fn delete(&self, messages: &[&Value]) {
+        let entries = messages.iter().enumerate().map(|(id, message)| {
+            json!({ "Id": id.to_string(), "ReceiptHandle": message.get("ReceiptHandle") })
+        });
         let request = json!({
             "QueueUrl": queue_url(&self.mapping.queue),
-            "ReceiptHandle": message.get("ReceiptHandle"),
+            "Entries": entries.collect::<Vec<_>>(),
         });
-        let answer = self.aws.queues.call("DeleteMessage", &request.to_string());
-        if answer.status != 200 {
-            tracing::error!(error = answer.body, "a handled message is delivered again");
+        let request = request.to_string();
+        let deleted = async { self.aws.queues.call("DeleteMessageBatch", &request) };
+        let answer = self.undergo("DeleteMessageBatch", deleted).await;
+        let deleted: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let failed = deleted.get("Failed").and_then(Value::as_array);
+        if failed.is_none_or(|failed| !failed.is_empty()) {
+            tracing::error!(error = answer.body, "handled messages are delivered again");
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{dead_letters::store, failed_items, retention::Retention};
+use super::{failed_items, messages::store, retention::Retention};
 use crate::{
     aws::{
         Aws,
@@ -245,7 +245,15 @@ impl StreamPoller {
             return;
         };
         let (platform, pointer) = (self.platform.as_ref(), pointer.to_string());
-        store(&self.aws, platform, queue, &pointer, &Attributes::new()).await;
+        store(
+            &self.aws,
+            platform,
+            queue,
+            &pointer,
+            &Attributes::new(),
+            None,
+        )
+        .await;
     }
 
     fn limit(&self) -> usize {

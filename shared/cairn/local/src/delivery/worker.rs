@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::dead_letters::store;
+use super::messages::store;
 use crate::{
     aws::{
         Aws,
@@ -33,7 +33,7 @@ use crate::{
         Hosted, Hosts, InvokeError,
         places::{Rank, Requests},
     },
-    names::rule_arn,
+    names::{queue_arn, rule_arn},
     platform::{Note, Platform},
     template::{FunctionSpec, RuleTarget},
 };
@@ -113,9 +113,26 @@ impl Carrier<'_> {
             .into_iter();
         let copies = copies.map(|late| async move {
             sleep(late).await;
-            self.invoke(hosted, outgoing).await;
+            match &target.queue {
+                Some(queue) => self.enqueue(queue, outgoing).await,
+                None => self.invoke(hosted, outgoing).await,
+            }
         });
         futures_util::future::join_all(copies).await;
+    }
+
+    /// Sends the event to the queue of a rule, whose messages a `QueuePoller` delivers.
+    async fn enqueue(&self, queue: &str, outgoing: &Outgoing) {
+        let (body, trace) = (outgoing.payload.as_str(), outgoing.trace.as_deref());
+        store(
+            self.aws,
+            self.platform,
+            queue,
+            body,
+            &Attributes::new(),
+            trace,
+        )
+        .await;
     }
 
     /// The part of `EventBridge`: passes the event to Lambda or to the rule's dead-letter queue.
@@ -139,9 +156,13 @@ impl Carrier<'_> {
             }
             sleep(pause).await;
         };
+        let arn = match &target.queue {
+            Some(queue) => queue_arn(queue),
+            None => hosted.spec.alias_arn(),
+        };
         let attributes = Attributes::from_iter([
             ("RULE_ARN".to_owned(), rule_arn(&target.name)),
-            ("TARGET_ARN".to_owned(), hosted.spec.alias_arn()),
+            ("TARGET_ARN".to_owned(), arn),
             ("ERROR_CODE".to_owned(), "SDK_CLIENT_ERROR".to_owned()),
             (
                 "ERROR_MESSAGE".to_owned(),
@@ -267,7 +288,7 @@ impl Carrier<'_> {
             return;
         };
         self.platform.note(&Note::DeadLetter { function, event });
-        store(self.aws, self.platform, queue, body, attributes).await;
+        store(self.aws, self.platform, queue, body, attributes, None).await;
     }
 }
 

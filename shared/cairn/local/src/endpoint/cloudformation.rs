@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use super::protocol::{Protocol, XML, answer, escaped, field};
 use crate::{
     aws::rules::{TargetSettings, rule_state, target},
-    names::{ACCOUNT, REGION, alias_id},
-    template::{FunctionSpec, Mapping, Parameters, RuleTarget, Template, Trigger},
+    names::{ACCOUNT, REGION, alias_id, queue_arn},
+    template::{FunctionSpec, Mapping, Parameters, QueueMapping, RuleTarget, Template, Trigger},
 };
 
 const ID: &str = "00000000-0000-0000-0000-000000000000";
@@ -100,18 +100,32 @@ impl Stack {
                 Trigger::Schedule(schedule) => {
                     self.rule(resources, function, None, &schedule.target);
                 }
-                // No tool reads it.
-                Trigger::Queue(_) => {}
+                Trigger::Queue(mapping) => {
+                    for rule in &mapping.rules {
+                        self.rule(resources, function, Some(&rule.bus), &rule.target);
+                    }
+                    self.mapping(resources, id, &mapping.name, queue_settings(mapping));
+                }
                 Trigger::Stream(mapping) => {
-                    let name = format!("{id}{}", mapping.name);
-                    let mut properties = settings(mapping);
-                    properties.insert("FunctionName".to_owned(), json!({ "Ref": alias }));
-                    let kind = "AWS::Lambda::EventSourceMapping";
-                    let uuid = mapping_id(id, mapping);
-                    self.add(resources, &name, &uuid, kind, &properties.into());
+                    self.mapping(resources, id, &mapping.name, settings(mapping));
                 }
             }
         }
+    }
+
+    fn mapping(
+        &mut self,
+        resources: &mut Map<String, Value>,
+        function: &str,
+        name: &str,
+        mut properties: Map<String, Value>,
+    ) {
+        let alias = json!({ "Ref": alias_id(function) });
+        properties.insert("FunctionName".to_owned(), alias);
+        let kind = "AWS::Lambda::EventSourceMapping";
+        let uuid = mapping_id(function, name);
+        let id = format!("{function}{name}");
+        self.add(resources, &id, &uuid, kind, &properties.into());
     }
 
     fn rule(
@@ -131,8 +145,13 @@ impl Stack {
         if let (Some(bus), Value::Object(properties)) = (bus, &mut properties) {
             properties.insert("EventBusName".to_owned(), bus.into());
         }
-        let id = format!("{}{}", function.id, rule.name);
-        self.add(resources, &id, &physical, "AWS::Events::Rule", &properties);
+        self.add(
+            resources,
+            &rule.id,
+            &physical,
+            "AWS::Events::Rule",
+            &properties,
+        );
     }
 
     fn add(
@@ -229,17 +248,13 @@ fn member(texts: &[(&str, &str)]) -> String {
 }
 
 /// The id of a mapping, the same at every start.
-pub(super) fn mapping_id(function: &str, mapping: &Mapping) -> String {
-    let name = format!("{function}{}", mapping.name);
+pub(super) fn mapping_id(function: &str, mapping: &str) -> String {
+    let name = format!("{function}{mapping}");
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
 }
 
 /// The settings of a mapping that the template can set, without those that it leaves out.
 pub(super) fn settings(mapping: &Mapping) -> Map<String, Value> {
-    let reports = mapping
-        .reports_failures
-        .then_some("ReportBatchItemFailures");
-    let reports: Vec<_> = reports.into_iter().collect();
     let optional = [
         ("MaximumRetryAttempts", mapping.retries.map(u64::from)),
         (
@@ -250,7 +265,7 @@ pub(super) fn settings(mapping: &Mapping) -> Map<String, Value> {
     let fixed = [
         ("BatchSize", json!(mapping.batch_size)),
         ("BisectBatchOnFunctionError", json!(mapping.bisects)),
-        ("FunctionResponseTypes", json!(reports)),
+        ("FunctionResponseTypes", reports(mapping.reports_failures)),
     ];
     let optional = optional
         .into_iter()
@@ -259,4 +274,27 @@ pub(super) fn settings(mapping: &Mapping) -> Map<String, Value> {
     settings
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+}
+
+/// The settings of the mapping of a queue.
+pub(super) fn queue_settings(mapping: &QueueMapping) -> Map<String, Value> {
+    let settings = [
+        ("EventSourceArn", queue_arn(&mapping.queue).into()),
+        ("BatchSize", json!(mapping.batch_size)),
+        (
+            "MaximumBatchingWindowInSeconds",
+            json!(mapping.window.as_secs()),
+        ),
+        ("FunctionResponseTypes", reports(mapping.reports_failures)),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value));
+    settings.into_iter().collect()
+}
+
+fn reports(is_on: bool) -> Value {
+    if is_on {
+        json!(["ReportBatchItemFailures"])
+    } else {
+        json!([])
+    }
 }

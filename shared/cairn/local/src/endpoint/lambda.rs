@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::{
-    cloudformation::{mapping_id, settings},
+    cloudformation::{mapping_id, queue_settings, settings},
     protocol::{self, Protocol},
 };
 use crate::{
@@ -151,30 +151,30 @@ impl<'a> Api<'a> {
 
     /// <https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html>
     fn mapping(&self, id: &str) -> Response {
-        let mappings = self.hosts.values().flat_map(|hosted| {
+        let mut mappings = self.hosts.values().flat_map(|hosted| {
             let triggers = hosted.spec.triggers.iter();
-            triggers.filter_map(move |trigger| match trigger {
-                Trigger::Stream(mapping) => Some((&hosted.spec, mapping)),
-                Trigger::Http(_) | Trigger::Rule(_) | Trigger::Schedule(_) | Trigger::Queue(_) => {
-                    None
-                }
+            triggers.filter_map(move |trigger| {
+                let (name, is_enabled, settings) = match trigger {
+                    Trigger::Stream(mapping) => {
+                        (&mapping.name, mapping.is_enabled, settings(mapping))
+                    }
+                    Trigger::Queue(mapping) => {
+                        (&mapping.name, mapping.is_enabled, queue_settings(mapping))
+                    }
+                    Trigger::Http(_) | Trigger::Rule(_) | Trigger::Schedule(_) => return None,
+                };
+                let is_asked = mapping_id(&hosted.spec.id, name) == id;
+                is_asked.then_some((&hosted.spec, is_enabled, settings))
             })
         });
-        let mut mappings =
-            mappings.filter(|(function, mapping)| mapping_id(&function.id, mapping) == id);
-        let Some((function, mapping)) = mappings.next() else {
+        let Some((function, is_enabled, mut found)) = mappings.next() else {
             let (code, message) = (
                 "ResourceNotFoundException",
                 "The resource you requested does not exist.",
             );
             return Protocol::RestJson.error(404, code, message, self.request_id);
         };
-        let mut found = settings(mapping);
-        let state = if mapping.is_enabled {
-            "Enabled"
-        } else {
-            "Disabled"
-        };
+        let state = if is_enabled { "Enabled" } else { "Disabled" };
         let function = function.alias_arn();
         for (name, value) in [("UUID", id), ("State", state), ("FunctionArn", &*function)] {
             found.insert(name.to_owned(), value.into());

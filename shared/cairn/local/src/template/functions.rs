@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     api::Api,
     error::TemplateError,
-    fields::Fields,
+    fields::{Fields, listed},
     model::{Code, FunctionSpec, Mapping, QueueMapping, Rule, RuleTarget, Schedule, Trigger},
     policies::grants,
     references::References,
@@ -213,10 +213,10 @@ pub(super) fn function(
             event.finish()?;
             triggers.push(match kind.as_str() {
                 "HttpApi" => Trigger::Http(Route::new(properties, names)?),
-                "EventBridgeRule" => Trigger::Rule(rule(&name, properties, names)?),
-                "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
+                "EventBridgeRule" => Trigger::Rule(rule((id, &name), properties, names)?),
+                "Schedule" => Trigger::Schedule(schedule((id, &name), properties, names)?),
                 "DynamoDB" => Trigger::Stream(mapping(&name, properties, names)?),
-                "SQS" => Trigger::Queue(queue_mapping(properties, names)?),
+                "SQS" => Trigger::Queue(queue_mapping(&name, properties, names)?),
                 _ => {
                     let problem =
                         format!("an event of type {kind} is not supported by the local system");
@@ -249,9 +249,54 @@ pub(super) fn function(
     })
 }
 
-fn rule(name: &str, mut properties: Fields, names: &References) -> Result<Rule, TemplateError> {
-    let target = target(name, &mut properties, names)?;
-    let pattern = names.resolved(&properties.required("Pattern")?)?;
+fn rule(
+    (function, name): (&str, &str),
+    mut properties: Fields,
+    names: &References,
+) -> Result<Rule, TemplateError> {
+    let state = properties.take("State");
+    let target = target(
+        &format!("{function}{name}"),
+        name,
+        &mut properties,
+        state,
+        names,
+    )?;
+    let pattern = properties.required("Pattern")?;
+    on_bus(target, &pattern, properties, names)
+}
+
+/// Reads a rule that is a resource of its own, and the ARN of its target.
+pub(super) fn own_rule(
+    id: &str,
+    mut properties: Fields,
+    names: &References,
+) -> Result<(Rule, Node), TemplateError> {
+    properties.ignore(&["Name", "Description"]);
+    let targets = properties.required("Targets")?;
+    let line = targets.line;
+    let Ok([one]) = <[Node; 1]>::try_from(listed(targets)) else {
+        let problem = "the local system supports rules with one target";
+        return Err(TemplateError::new(line, problem));
+    };
+    let mut fields = Fields::new("Targets", one)?;
+    fields.ignore(&["Id"]);
+    let arn = fields.required("Arn")?;
+    let state = properties.take("State");
+    let target = target(id, id, &mut fields, state, names)?;
+    fields.finish()?;
+    let pattern = properties.required("EventPattern")?;
+    let rule = on_bus(target, &pattern, properties, names)?;
+    Ok((rule, arn))
+}
+
+fn on_bus(
+    target: RuleTarget,
+    pattern: &Node,
+    mut properties: Fields,
+    names: &References,
+) -> Result<Rule, TemplateError> {
+    let pattern = names.resolved(pattern)?;
     let matcher = Pattern::parse(&pattern).map_err(TemplateError::at)?;
     let rule = Rule {
         bus: match properties.take("EventBusName") {
@@ -269,8 +314,10 @@ fn rule(name: &str, mut properties: Fields, names: &References) -> Result<Rule, 
 
 /// Reads the common part of rules and schedules: their delivery settings.
 fn target(
+    id: &str,
     name: &str,
     properties: &mut Fields,
+    state: Option<Node>,
     names: &References,
 ) -> Result<RuleTarget, TemplateError> {
     // The defaults of `EventBridge`.
@@ -294,9 +341,11 @@ fn target(
         }
         None => None,
     };
-    let is_enabled = is_on(properties.take("State"), names)?;
+    let is_enabled = is_on(state, names)?;
     Ok(RuleTarget {
+        id: id.to_owned(),
         name: name.to_owned(),
+        queue: None,
         is_declared_enabled: is_enabled,
         is_enabled,
         retries,
@@ -306,12 +355,19 @@ fn target(
 }
 
 fn schedule(
-    name: &str,
+    (function, name): (&str, &str),
     mut properties: Fields,
     names: &References,
 ) -> Result<Schedule, TemplateError> {
     properties.ignore(&["Name", "Description"]);
-    let target = target(name, &mut properties, names)?;
+    let state = properties.take("State");
+    let target = target(
+        &format!("{function}{name}"),
+        name,
+        &mut properties,
+        state,
+        names,
+    )?;
     let expression = properties.required("Schedule")?;
     let input = properties
         .take("Input")
@@ -392,26 +448,52 @@ fn mapping(
     })
 }
 
+/// The batches that are invoked at the same time, with no limit in the template. Lambda starts with
+/// five.
+const BATCHES: usize = 5;
+/// The largest batch that does not need a window.
+const SMALL_BATCH: usize = 10;
+
 fn queue_mapping(
+    name: &str,
     mut properties: Fields,
     names: &References,
 ) -> Result<QueueMapping, TemplateError> {
-    // A batch does not wait for more messages, and the number of batches is fixed.
-    properties.ignore(&["MaximumBatchingWindowInSeconds", "ScalingConfig"]);
     let is_enabled = is_on(properties.take("Enabled"), names)?;
     let queue = queue_of(&properties.required("Queue")?, names)?;
-    let batch_size: u32 = match properties.take("BatchSize") {
-        Some(size) => names.number(&size)?,
-        None => 10,
+    let (batch_size, line) = match properties.take("BatchSize") {
+        Some(size) => (names.number::<u32>(&size)? as usize, size.line),
+        None => (SMALL_BATCH, properties.line),
+    };
+    let window_s: u64 = match properties.take("MaximumBatchingWindowInSeconds") {
+        Some(window) => names.number(&window)?,
+        None => 0,
+    };
+    if batch_size > SMALL_BATCH && window_s == 0 {
+        let problem = "a BatchSize over 10 requires MaximumBatchingWindowInSeconds";
+        return Err(TemplateError::new(line, problem));
+    }
+    let concurrency = match properties.take("ScalingConfig") {
+        Some(scaling) => {
+            let mut scaling = Fields::new("ScalingConfig", scaling)?;
+            let most = names.number::<u32>(&scaling.required("MaximumConcurrency")?)?;
+            scaling.finish()?;
+            BATCHES.min(most as usize)
+        }
+        None => BATCHES,
     };
     let report = json!(["ReportBatchItemFailures"]);
     let reports_failures = switch(&mut properties, "FunctionResponseTypes", &report, names)?;
     properties.finish()?;
     Ok(QueueMapping {
+        name: name.to_owned(),
         is_enabled,
         queue,
-        batch_size: batch_size.try_into().unwrap_or(10),
+        batch_size,
+        window: Duration::from_secs(window_s),
+        concurrency,
         reports_failures,
+        rules: vec![],
     })
 }
 

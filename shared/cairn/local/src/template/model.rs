@@ -89,12 +89,20 @@ pub struct Redrive {
 /// An event source mapping from a queue to a function.
 #[derive(Debug, Clone)]
 pub struct QueueMapping {
+    /// The name of the mapping among the function's events.
+    pub name: String,
     /// True if messages are delivered.
     pub is_enabled: bool,
     pub queue: String,
     pub batch_size: usize,
+    /// The time on AWS for which a batch waits for more messages.
+    pub window: Duration,
+    /// The batches that are invoked at the same time.
+    pub concurrency: usize,
     /// True if the function reports unhandled messages.
     pub reports_failures: bool,
+    /// The rules that send events to the queue.
+    pub rules: Vec<Rule>,
 }
 
 #[derive(Debug, Clone)]
@@ -161,15 +169,23 @@ impl FunctionSpec {
         alias_arn(&self.name())
     }
 
+    /// Returns the rules whose events reach the function, directly or through a queue.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.triggers.iter().flat_map(|trigger| match trigger {
+            Trigger::Rule(rule) => std::slice::from_ref(rule),
+            Trigger::Queue(mapping) => &mapping.rules,
+            Trigger::Http(_) | Trigger::Stream(_) | Trigger::Schedule(_) => &[],
+        })
+    }
+
     /// Returns the target of a rule or a schedule, by its name among the function's events.
     pub fn target(&self, rule: Option<&str>) -> Option<&RuleTarget> {
-        let targets = self.triggers.iter().filter_map(|trigger| match trigger {
-            Trigger::Rule(rule) => Some(&rule.target),
+        let scheduled = self.triggers.iter().filter_map(|trigger| match trigger {
             Trigger::Schedule(schedule) => Some(&schedule.target),
-            Trigger::Http(_) | Trigger::Stream(_) | Trigger::Queue(_) => None,
+            Trigger::Http(_) | Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Queue(_) => None,
         });
-        let mut named = targets.filter(|target| Some(target.name.as_str()) == rule);
-        named.next()
+        let mut targets = self.rules().map(|rule| &rule.target).chain(scheduled);
+        targets.find(|target| Some(target.name.as_str()) == rule)
     }
 
     /// Returns the name under which the position of a stream mapping is stored.
@@ -240,8 +256,12 @@ pub struct Rule {
 /// The delivery settings of a rule.
 #[derive(Debug, Clone)]
 pub struct RuleTarget {
-    /// The name of the rule among the function's events.
+    /// The logical id of the rule.
+    pub id: String,
+    /// The name of the rule among the function's events; the logical id of one that is not there.
     pub name: String,
+    /// The queue to which the rule sends; `None` if it invokes the function.
+    pub queue: Option<String>,
     /// True if the template enables the rule.
     pub is_declared_enabled: bool,
     /// True if the rule delivers events.

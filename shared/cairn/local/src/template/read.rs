@@ -7,15 +7,18 @@ use super::{
     conditions::Conditions,
     error::{DEFAULT_FILE, TemplateError},
     fields::Fields,
-    functions::{DEFAULT_BUS, Globals, function},
-    model::{Parameters, Template, Trigger},
+    functions::{DEFAULT_BUS, Globals, function, own_rule},
+    model::{FunctionSpec, Parameters, Rule, Template, Trigger},
     nested::Nested,
     parameters,
     policies::managed_policy,
     references::References,
     resource::{Resource, WATCHING, alias, bus, key, queue, resource, table},
 };
-use crate::{names::key_arn, yaml::parse};
+use crate::{
+    names::{key_arn, queue_arn},
+    yaml::{Node, parse},
+};
 
 impl Template {
     pub fn load(path: &Path) -> Result<Self, TemplateError> {
@@ -98,7 +101,7 @@ impl Template {
         };
         let mut api = globals.api.clone();
         let mut policies = BTreeMap::new();
-        let mut aliases = vec![];
+        let (mut aliases, mut rules) = (vec![], vec![]);
         for Resource {
             id,
             kind,
@@ -111,6 +114,7 @@ impl Template {
             match kind.as_str() {
                 "AWS::DynamoDB::Table" => template.tables.push(table(&id, properties, &names)?),
                 "AWS::Events::EventBus" => template.buses.push(bus(properties, &names)?),
+                "AWS::Events::Rule" => rules.push(own_rule(&id, properties, &names)?),
                 "AWS::KMS::Key" => template.keys.push(key(&id, properties)?),
                 "AWS::KMS::Alias" => aliases.push((alias(properties, &names)?, line)),
                 "AWS::SQS::Queue" => template.queues.push(queue(&id, properties, &names)?),
@@ -139,6 +143,9 @@ impl Template {
             }
         }
         template.read_scopes(&api)?;
+        for (rule, arn) in rules {
+            template.connect(rule, &arn, &names)?;
+        }
         template.check_buses()?;
         for ((alias, target), line) in aliases {
             let mut keys = template.keys.iter_mut();
@@ -171,14 +178,37 @@ impl Template {
         Ok(())
     }
 
+    /// Gives a rule to its function, or to the one that receives the messages of its queue.
+    fn connect(
+        &mut self,
+        mut rule: Rule,
+        arn: &Node,
+        names: &References,
+    ) -> Result<(), TemplateError> {
+        let target = names.text(arn)?;
+        for function in &mut self.functions {
+            if [function.arn(), function.alias_arn()].contains(&target) {
+                function.triggers.push(Trigger::Rule(rule));
+                return Ok(());
+            }
+            for trigger in &mut function.triggers {
+                if let Trigger::Queue(mapping) = trigger
+                    && target == queue_arn(&mapping.queue)
+                {
+                    rule.target.queue = Some(mapping.queue.clone());
+                    mapping.rules.push(rule);
+                    return Ok(());
+                }
+            }
+        }
+        let problem = "the target must be a function, or a queue that a function reads";
+        Err(TemplateError::new(arn.line, problem))
+    }
+
     /// Checks that every rule names a bus of the template.
     fn check_buses(&self) -> Result<(), TemplateError> {
-        let triggers = self.functions.iter().flat_map(|spec| &spec.triggers);
-        for trigger in triggers {
-            if let Trigger::Rule(rule) = trigger
-                && rule.bus != DEFAULT_BUS
-                && !self.buses.contains(&rule.bus)
-            {
+        for rule in self.functions.iter().flat_map(FunctionSpec::rules) {
+            if rule.bus != DEFAULT_BUS && !self.buses.contains(&rule.bus) {
                 let problem = format!("unknown bus {}", rule.bus);
                 return Err(TemplateError::new(rule.line, problem));
             }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{error::TemplateError, fields::Fields, model::Parameters};
 use crate::{
     names::{
-        ACCOUNT, REGION, bus_arn, function_arn, key_arn, queue_arn, queue_url, stream_arn,
-        table_arn,
+        ACCOUNT, REGION, alias_arn, bus_arn, function_arn, key_arn, queue_arn, queue_url,
+        stream_arn, table_arn,
     },
     yaml::{Kind, Node},
 };
@@ -93,6 +93,7 @@ impl References {
             "AWS::Serverless::Function" => {
                 let name = format!("{}-{id}", self.stack);
                 self.attribute(id, "Arn", function_arn(&name));
+                self.attribute(id, "Alias", alias_arn(&name));
                 id.to_owned()
             }
             "AWS::KMS::Key" => {

@@ -16,7 +16,8 @@ use crate::{
 
 /// Resource types that monitor or describe others or limit the access to them, and do no work
 /// themselves.
-pub(super) const WATCHING: [&str; 11] = [
+pub(super) const WATCHING: [&str; 12] = [
+    "AWS::Lambda::Permission",
     "AWS::SQS::QueuePolicy",
     "AWS::SNS::TopicPolicy",
     "AWS::IAM::Role",

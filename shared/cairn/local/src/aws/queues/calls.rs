@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
+use cairn::dead_letter::SOURCE_QUEUE;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
@@ -134,6 +135,11 @@ struct ListQueues {
 impl Queues {
     /// Answers a call without waiting; `Queues::receive_message` waits.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
+        self.bill(body.len());
+        self.attempt(operation, body)
+    }
+
+    fn attempt(&self, operation: &str, body: &str) -> Answer {
         match self.answer(operation, body) {
             Ok(Some(body)) => Answer::ok(&body),
             Ok(None) => Answer::unavailable("sqs", operation),
@@ -147,16 +153,22 @@ impl Queues {
     /// Answers a call of `ReceiveMessage`, and waits for a message as long as the call requests.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html>
     pub(crate) async fn receive_message(&self, body: &str) -> Answer {
+        match self.wait_of(body) {
+            Some((queue, wait)) => self.receive_within(queue, wait, body).await,
+            None => self.call("ReceiveMessage", body),
+        }
+    }
+
+    /// Answers a call of `ReceiveMessage` for a queue, and waits this long for a message.
+    pub(crate) async fn receive_within(&self, queue: &str, wait: Duration, body: &str) -> Answer {
         let mut arrivals = self.arrivals.subscribe();
-        let Some((queue, wait)) = self.wait_of(body) else {
-            return self.call("ReceiveMessage", body);
-        };
         let end = Instant::now() + wait;
         loop {
             arrivals.mark_unchanged();
-            let answer = self.call("ReceiveMessage", body);
+            let answer = self.attempt("ReceiveMessage", body);
             let now = Instant::now();
             if answer.status != 200 || answer.body != EMPTY || now >= end {
+                self.bill(answer.body.len());
                 return answer;
             }
             let next = self.until_visible(queue).ok().flatten();
@@ -474,6 +486,7 @@ impl Received {
                 Some(self.first_received_at_ms.to_string()),
             ),
             (TRACE, self.trace),
+            (SOURCE_QUEUE, self.source.as_deref().map(queue_arn)),
         ];
         let system: Map<_, _> = system
             .into_iter()

@@ -3,14 +3,21 @@
 //! A message keeps one id and gets a new receipt each time it is received. Both are random and
 //! never reused. Only the latest receipt can delete a message.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use rusqlite::{OptionalExtension, params};
+use cairn::dead_letter::SOURCE_QUEUE;
+use rusqlite::{OptionalExtension, Row, params};
 use tokio::sync::watch;
 
 use super::attributes::{self, Attributes, MessageAttribute, MessageAttributes};
-use crate::{aws::journal::Journal, platform::Platform, template::Queue};
+use crate::{aws::journal::Journal, names::queue_arn, platform::Platform, template::Queue};
 
 #[derive(Debug)]
 pub struct Queues {
@@ -21,6 +28,9 @@ pub struct Queues {
     pub(super) since_s: i64,
     /// Changes whenever a message may have become visible.
     pub(super) arrivals: watch::Sender<()>,
+    /// Changes whenever a message has left its queue.
+    departures: watch::Sender<()>,
+    requests: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -41,6 +51,8 @@ pub(super) struct Received {
     pub(super) sent_at_ms: i64,
     pub(super) first_received_at_ms: i64,
     pub(super) receives: i64,
+    /// The queue from which the message was moved.
+    pub(super) source: Option<String>,
 }
 
 #[derive(Debug)]
@@ -66,10 +78,34 @@ impl Queues {
             since_s: platform.now().as_millis() / 1_000,
             platform,
             arrivals: watch::Sender::new(()),
+            departures: watch::Sender::new(()),
+            requests: AtomicU64::default(),
         }
     }
 
+    /// Returns the number of requests that SQS bills.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request with this payload: one for each 64 KB.
+    /// <https://aws.amazon.com/sqs/pricing/>
+    pub(super) fn bill(&self, bytes: usize) {
+        let chunks = bytes.div_ceil(64 * 1024).max(1);
+        self.requests.fetch_add(chunks as u64, Ordering::Relaxed);
+    }
+
     pub fn send(&self, queue: &str, body: &str, attributes: &Attributes) -> rusqlite::Result<()> {
+        self.send_traced(queue, body, attributes, None)
+    }
+
+    pub(crate) fn send_traced(
+        &self,
+        queue: &str,
+        body: &str,
+        attributes: &Attributes,
+        trace: Option<&str>,
+    ) -> rusqlite::Result<()> {
         let attributes = attributes
             .iter()
             .map(|(name, text)| (name.clone(), MessageAttribute::text(text)))
@@ -77,10 +113,26 @@ impl Queues {
         let message = Outgoing {
             body,
             attributes: &attributes,
-            trace: None,
+            trace,
             delay: Duration::ZERO,
         };
+        self.bill(body.len());
         self.put(queue, &message).map(drop)
+    }
+
+    /// Makes the messages visible that a consumer of an earlier process received.
+    pub(crate) fn resume(&self, queue: &str) -> rusqlite::Result<()> {
+        let visible = "UPDATE messages SET visible_at_ms = 0 WHERE queue = ?1 AND receives > 0";
+        let connection = self.journal.connection();
+        connection.execute(visible, [queue]).map(drop)
+    }
+
+    /// Waits until a queue has no messages, visible or not.
+    pub(crate) async fn emptied(&self, queue: &str) {
+        let mut departures = self.departures.subscribe();
+        while self.depth(queue).is_ok_and(|depth| depth > 0) {
+            let _ = departures.changed().await;
+        }
     }
 
     pub fn names(&self) -> &[String] {
@@ -99,12 +151,10 @@ impl Queues {
     /// Returns the bodies and attributes of all messages, oldest first, visible or not.
     pub fn messages(&self, queue: &str) -> rusqlite::Result<Vec<(String, Attributes)>> {
         let connection = self.journal.connection();
-        let mut messages = connection
-            .prepare_cached("SELECT body, attributes FROM messages WHERE queue = ?1 ORDER BY id")?;
-        let messages = messages.query_map([queue], |row| {
-            let attributes: String = row.get(1)?;
-            Ok((row.get(0)?, attributes::texts(&attributes)))
-        })?;
+        let mut messages = connection.prepare_cached(
+            "SELECT body, attributes, source FROM messages WHERE queue = ?1 ORDER BY id",
+        )?;
+        let messages = messages.query_map([queue], |row| Ok((row.get(0)?, texts(row)?)))?;
         messages.collect()
     }
 
@@ -116,11 +166,11 @@ impl Queues {
     ) -> rusqlite::Result<Vec<(String, String, Attributes)>> {
         let connection = self.journal.connection();
         let mut messages = connection.prepare_cached(
-            "SELECT message, body, attributes FROM messages WHERE queue = ?1 ORDER BY id DESC LIMIT ?2",
+            "SELECT message, body, attributes, source FROM messages WHERE queue = ?1
+             ORDER BY id DESC LIMIT ?2",
         )?;
         let messages = messages.query_map(params![queue, most], |row| {
-            let attributes: String = row.get(2)?;
-            Ok((row.get(0)?, row.get(1)?, attributes::texts(&attributes)))
+            Ok((row.get(0)?, row.get(1)?, texts(row)?))
         })?;
         messages.collect()
     }
@@ -180,7 +230,8 @@ impl Queues {
             return Ok(());
         };
         let moved = self.journal.connection().execute(
-            "UPDATE messages SET queue = ?1, visible_at_ms = 0, receives = 0, receipt = NULL
+            "UPDATE messages SET queue = ?1, visible_at_ms = 0, receives = 0, receipt = NULL,
+                 source = ?2
              WHERE queue = ?2 AND visible_at_ms <= ?3 AND receives >= ?4",
             params![redrive.queue, queue, now, redrive.receives],
         )?;
@@ -191,6 +242,7 @@ impl Queues {
                 "moved to dead-letter queue (received too often)"
             );
             self.arrivals.send_replace(());
+            self.departures.send_replace(());
         }
         Ok(())
     }
@@ -222,7 +274,7 @@ impl Queues {
                          first_received_at_ms = COALESCE(first_received_at_ms, ?4)
                      WHERE id = ?1
                      RETURNING message, body, attributes, trace, sent_at_ms, first_received_at_ms,
-                         receives",
+                         receives, source",
                 )?
                 .query_row(params![id, now + millis(hidden), receipt, now], |row| {
                     let id: String = row.get(0)?;
@@ -236,6 +288,7 @@ impl Queues {
                         sent_at_ms: row.get(4)?,
                         first_received_at_ms: row.get(5)?,
                         receives: row.get(6)?,
+                        source: row.get(7)?,
                     })
                 })?;
             messages.push(message);
@@ -257,8 +310,9 @@ impl Queues {
             .prepare_cached(
                 "DELETE FROM messages WHERE queue = ?1 AND message = ?2 AND receipt = ?3",
             )?
-            .execute(params![queue, message, receipt])
-            .map(drop)
+            .execute(params![queue, message, receipt])?;
+        self.departures.send_replace(());
+        Ok(())
     }
 
     /// Changes the time for which a received message is hidden.
@@ -294,8 +348,9 @@ impl Queues {
 
     pub(super) fn purge(&self, queue: &str) -> rusqlite::Result<()> {
         let connection = self.journal.connection();
-        let deleted = connection.execute("DELETE FROM messages WHERE queue = ?1", [queue]);
-        deleted.map(drop)
+        connection.execute("DELETE FROM messages WHERE queue = ?1", [queue])?;
+        self.departures.send_replace(());
+        Ok(())
     }
 
     pub(super) fn depths(&self, queue: &str) -> rusqlite::Result<Depths> {
@@ -327,6 +382,17 @@ impl Queues {
         let now = self.platform.now().as_millis();
         Ok(next.map(|next| Duration::from_millis(u64::try_from(next - now).unwrap_or(0))))
     }
+}
+
+/// Returns the text attributes of a row, with the source of a message that was moved.
+fn texts(row: &Row<'_>) -> rusqlite::Result<Attributes> {
+    let attributes: String = row.get("attributes")?;
+    let source: Option<String> = row.get("source")?;
+    let source = source.map(|queue| (SOURCE_QUEUE.to_owned(), queue_arn(&queue)));
+    Ok(attributes::texts(&attributes)
+        .into_iter()
+        .chain(source)
+        .collect())
 }
 
 /// Encodes a message id and a receipt as a receipt handle.

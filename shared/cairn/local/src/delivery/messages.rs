@@ -1,4 +1,4 @@
-//! Stores dead letters.
+//! Stores dead letters and the events of rules in queues.
 
 use std::time::Duration;
 
@@ -9,21 +9,22 @@ use crate::{
     platform::Platform,
 };
 
-/// The first and the longest pause before a dead letter is stored again.
+/// The first and the longest pause before a message is stored again.
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// Stores a dead letter. Retries while the journal cannot be written: the event has no other copy.
+/// Stores a message. Retries while the journal cannot be written: the event has no other copy.
 pub(crate) async fn store(
     aws: &Aws,
     platform: &dyn Platform,
     queue: &str,
     body: &str,
     attributes: &Attributes,
+    trace: Option<&str>,
 ) {
     let mut pause = FIRST_PAUSE;
-    while let Err(error) = aws.queues.send(queue, body, attributes) {
-        tracing::error!(%error, queue, "failed to store dead letter; retrying");
+    while let Err(error) = aws.queues.send_traced(queue, body, attributes, trace) {
+        tracing::error!(%error, queue, "failed to store a message; retrying");
         sleep(platform.pace(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
