@@ -113,7 +113,9 @@ impl QueuePoller {
             id.is_some_and(|id| failed.contains(id))
         };
         let (failed, handled): (Vec<_>, Vec<_>) = messages.iter().partition(is_failed);
-        failed.into_iter().for_each(|message| self.release(message));
+        for message in failed {
+            self.release(message);
+        }
         for messages in handled.chunks(MOST_MESSAGES) {
             self.delete(messages).await;
         }
