@@ -57,4 +57,10 @@ async fn a_stream_that_nothing_happened_to_has_status_1() {
         .await;
     assert_eq!((said.status, said.out.as_str()), (1, ""), "{said:?}");
     assert!(said.err.contains("no events found for order-"), "{said:?}");
+    let said = system
+        .run(&["history", "stock-TEA-01", "--after", "9"])
+        .await;
+    assert_eq!(said.status, 1);
+    let problem = "cairn: no events found for stock-TEA-01 after version 9\n";
+    assert_eq!(said.err, problem);
 }

@@ -61,6 +61,11 @@ async fn what_never_was_has_status_1_and_what_cannot_be_status_2() {
             "is at version 1",
         ),
         (
+            &["state", "stock-TEA-01", "--version", "0"],
+            1,
+            "has no version 0; its first version is 1",
+        ),
+        (
             &["state", "stock-TEA-01", "--at", "2020-01-01T00:00:00Z"],
             1,
             "no events yet",

@@ -42,8 +42,8 @@ pub enum Kit {
 /// The project was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum NewError {
-    /// The folder has content.
-    #[error("{} exists and is not empty; choose another name, or delete it first", .0.display())]
+    /// The folder has content, or is a file.
+    #[error("{} exists and is not an empty folder; choose another name, or delete it first", .0.display())]
     Exists(PathBuf),
     /// A name is already that of a part of every project.
     #[error("`{0}` cannot be a name here: {1}; choose another")]
@@ -372,7 +372,11 @@ impl NewProject {
     /// Returns an error if the folder is not empty, a name cannot be used, or the kit is missing.
     pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>, NewError> {
         let words = self.words()?;
-        if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        let is_free = match fs::read_dir(folder) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(_) => !folder.exists(),
+        };
+        if !is_free {
             return Err(NewError::Exists(folder.to_owned()));
         }
         let files = files().into_iter();

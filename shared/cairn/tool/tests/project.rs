@@ -104,6 +104,8 @@ fn a_folder_with_content_and_names_that_do_not_compile_are_refused() {
     fs::write(folder.path().join("notes.txt"), "").unwrap();
     let refused = project("shop", "order").write(folder.path());
     assert!(matches!(refused, Err(NewError::Exists(_))), "{refused:?}");
+    let refused = project("shop", "order").write(&folder.path().join("notes.txt"));
+    assert!(matches!(refused, Err(NewError::Exists(_))), "{refused:?}");
     for (name, aggregate) in [
         ("shop", "system"),
         ("shop", "intake"),

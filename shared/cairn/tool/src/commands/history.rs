@@ -85,7 +85,10 @@ impl History {
             entries.extend(self.entries(&store, stream).await?);
         }
         if entries.is_empty() {
-            let problem = format!("no events found for {}", self.named.text);
+            let mut problem = format!("no events found for {}", self.named.text);
+            if self.after > 0 {
+                problem += &format!(" after version {}", self.after);
+            }
             return Err(Failure::found(problem));
         }
         // The sort is stable, and time never decreases within a stream, so the events of each

@@ -109,7 +109,11 @@ pub(crate) async fn past(
             let problem = format!("{stream} had no events yet at {time}");
             Err(Failure::found(problem))
         }
-        Moment::Version(wanted) if version < wanted || wanted == 0 => Err(Failure::found(format!(
+        Moment::Version(0) => {
+            let problem = format!("{stream} has no version 0; its first version is 1");
+            Err(Failure::found(problem))
+        }
+        Moment::Version(wanted) if version < wanted => Err(Failure::found(format!(
             "{stream} has no version {wanted}; it is at version {version}"
         ))),
         Moment::Latest | Moment::Time(_) | Moment::Version(_) => Ok(Past {
