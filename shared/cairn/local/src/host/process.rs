@@ -334,7 +334,9 @@ impl Output {
         if text.starts_with('{') && text.contains("\"_aws\"") {
             platform.emit(function, text);
         } else {
-            platform.log(function, text);
+            // The client of Python ends the lines of a stack trace with `\r`, as in CloudWatch.
+            text.split('\r')
+                .for_each(|line| platform.log(function, line));
         }
     }
 }

@@ -178,6 +178,8 @@ async fn response(State(api): State<RuntimeApi>, Path(id): Path<String>, body: B
         "Response payload size exceeded maximum allowed payload size ({MAX_ANSWER} bytes)."
     );
     let error = json!({ "errorType": kind, "errorMessage": message });
+    // The clients of AWS exit after this refusal, so no other invocation may use the process.
+    api.0.start.send_replace(Start::Failed(error.clone()));
     api.finish(&id, Err(error));
     refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
 }

@@ -43,7 +43,7 @@ Resources:
       CodeUri: functions/probe
       Handler: probe.handler
       Timeout: 60
-      MemorySize: 64
+      MemorySize: 128
       Environment: { Variables: { GREETING: hello, TZ: Europe/Berlin, QUEUE: !Ref Failed } }
       EventInvokeConfig:
         DestinationConfig: { OnFailure: { Type: SQS, Destination: !GetAtt Failed.Arn } }
@@ -113,10 +113,11 @@ async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
             }
         }
         "use memory" => {
-            let memory = vec![1_u8; 128 * 1024 * 1024];
+            let memory = vec![1_u8; 192 * 1024 * 1024];
             sleep(BOUND).await;
             drop(memory);
         }
+        "answer too much" => return Ok(vec![b' '; 7 * 1024 * 1024]),
         "be killed" => be_killed(),
         // The first process is killed after it has left a file, and the next one finds the file.
         "be killed once" if !Path::new(&text("file")).exists() => {
@@ -344,7 +345,7 @@ async fn a_process_has_the_variables_of_lambda_and_of_the_template_and_is_reused
         ("_HANDLER", "probe.handler"),
         ("AWS_LAMBDA_FUNCTION_NAME", "cairn-ProbeFunction"),
         ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "64"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
         ("AWS_REGION", "us-east-1"),
         (
             "AWS_ENDPOINT_URL",
@@ -426,6 +427,16 @@ async fn a_process_is_killed_at_its_time_limit() {
     );
     assert_ne!(probe.pid().await, pid);
     gone(pid).await;
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_invocation_uses_a_process_whose_answer_was_refused() {
+    let probe = Probe::start().await;
+    let pid = probe.pid().await;
+    let answer = probe.does("answer too much").await;
+    assert_eq!(error(&answer).0, "Function.ResponseSizeTooLarge");
+    assert_ne!(probe.pid().await, pid);
     probe.system.stop().await;
 }
 
@@ -614,6 +625,7 @@ async fn the_output_of_a_process_is_log_lines() {
         lines.contains(&"first of stdout") && lines.contains(&"first of stderr"),
         "{log}"
     );
+    probe.invoke(&print("print", "a\rb")).await;
     assert!(
         lines.last().unwrap().starts_with("REPORT RequestId: "),
         "{log}"
@@ -633,12 +645,12 @@ async fn the_output_of_a_process_is_log_lines() {
 
     let printed = async {
         let has = || {
-            probe
-                .platform
-                .lines
-                .lock()
-                .unwrap()
-                .contains(&"first of stderr".to_owned())
+            let lines = probe.platform.lines.lock().unwrap();
+            // A line of a stack trace ends with `\r`.
+            let expected = ["first of stderr", "a", "b of stdout"];
+            expected
+                .iter()
+                .all(|line| lines.iter().any(|known| known == line))
         };
         while !has() {
             sleep(Duration::from_millis(5)).await;
