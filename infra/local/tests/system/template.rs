@@ -159,6 +159,89 @@ async fn an_unknown_intrinsic_function_and_broken_yaml_are_errors() {
     assert!(error.starts_with("template.yaml, line "), "{error}");
 }
 
+/// Returns the only function of a template, with these properties and this environment variable.
+fn one_function(properties: &str, value: &str) -> Result<FunctionSpec, String> {
+    let text = format!(
+        "Parameters:
+  List: {{ Type: CommaDelimitedList, Default: 'a, b' }}
+Globals:
+  Function: {{ CodeUri: src }}
+Resources:
+  Queue: {{ Type: AWS::SQS::Queue }}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Environment: {{ Variables: {{ VALUE: {value} }} }}
+      {properties}
+"
+    );
+    let template = Template::parse(&text).map_err(|error| error.to_string())?;
+    Ok(template.functions.into_iter().next().unwrap())
+}
+
+#[test]
+fn an_intrinsic_function_has_the_same_value_in_both_forms() {
+    let arn = "arn:aws:sqs:us-east-1:000000000000:Queue";
+    for (value, expected) in [
+        ("!GetAtt Queue.Arn", arn),
+        ("!GetAtt [Queue, Arn]", arn),
+        ("{ 'Fn::GetAtt': [Queue, Arn] }", arn),
+        ("{ Ref: 'AWS::Region' }", "us-east-1"),
+        (
+            "{ 'Fn::Sub': '${AWS::Region}-${!Name}' }",
+            "us-east-1-${Name}",
+        ),
+        (
+            "!Sub ['${A}-${AWS::Region}', { A: !Ref AWS::Region }]",
+            "us-east-1-us-east-1",
+        ),
+        ("!Join ['-', [x, !Ref AWS::Region]]", "x-us-east-1"),
+        ("{ 'Fn::Join': ['', !Ref List] }", "ab"),
+        ("!Select [1, !Ref List]", "b"),
+        ("!Join [',', !Split ['-', x-y]]", "x,y"),
+    ] {
+        let function = one_function("Timeout: 900", value).unwrap();
+        assert_eq!(function.settings["VALUE"], expected, "{value}");
+        assert_eq!(function.code.uri, "src");
+    }
+    for (value, says) in [
+        ("!Join [x]", "!Join takes a separator and a list"),
+        ("!Join [x, !Ref Queue]", "a list of texts is required here"),
+        ("!Sub [x]", "!Sub takes a text, or a text and a map"),
+    ] {
+        let error = one_function("Timeout: 900", value).unwrap_err();
+        assert_eq!(error, format!("template.yaml, line 10: {says}"));
+    }
+}
+
+#[test]
+fn a_function_that_lambda_refuses_or_an_unsupported_policy_is_an_error() {
+    for (property, says) in [
+        (
+            "Timeout: 901",
+            "Timeout takes a number from 1 to 900, not 901",
+        ),
+        ("Timeout: 0", "Timeout takes a number from 1 to 900, not 0"),
+        (
+            "MemorySize: 64",
+            "MemorySize takes a number from 128 to 10240, not 64",
+        ),
+        (
+            "Policies: AWSLambdaExecute",
+            "the policy AWSLambdaExecute is not supported by the local system; write its Statement \
+             instead",
+        ),
+        (
+            "Policies: [{ SQSPollerPolicy: { QueueName: x } }]",
+            "the policy SQSPollerPolicy is not supported by the local system; write its Statement \
+             instead",
+        ),
+    ] {
+        let error = one_function(property, "x").unwrap_err();
+        assert_eq!(error, format!("template.yaml, line 11: {says}"));
+    }
+}
+
 #[test]
 fn every_function_is_in_the_template_and_the_other_way_round() {
     let template = template();

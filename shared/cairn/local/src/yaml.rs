@@ -40,7 +40,7 @@ pub(crate) enum Kind {
     Text(String),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
-    /// The short form of an intrinsic function: `!Ref`, without the `!`.
+    /// An intrinsic function: `!Sub` or `Fn::Sub`, as `Sub`.
     Call(String, Box<Node>),
 }
 
@@ -103,7 +103,7 @@ impl<'t> Reader<'t> {
                 (kind, tag)
             }
             Event::SequenceStart(_, tag) => (Kind::List(self.items(level)?), tag),
-            Event::MappingStart(_, tag) => (Kind::Map(self.entries(level)?), tag),
+            Event::MappingStart(_, tag) => (called(self.entries(level)?), tag),
             Event::Alias(_) => {
                 return refuse("CloudFormation does not support aliases: write the value out");
             }
@@ -154,6 +154,21 @@ impl<'t> Reader<'t> {
             };
             entries.push((name, value));
         }
+    }
+}
+
+/// Returns the long form of an intrinsic function as a call, and any other map as it is.
+fn called(mut entries: Vec<(String, Node)>) -> Kind {
+    let function = match entries.as_slice() {
+        [(name, argument)] if name == "Ref" => {
+            matches!(argument.kind, Kind::Text(_)).then(|| name.clone())
+        }
+        [(name, _)] => name.strip_prefix("Fn::").map(str::to_owned),
+        _ => None,
+    };
+    match function {
+        Some(function) => Kind::Call(function, Box::new(entries.remove(0).1)),
+        None => Kind::Map(entries),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -26,6 +27,7 @@ type Settings = BTreeMap<String, (String, Value)>;
 pub(super) struct Globals {
     settings: Settings,
     timeout_s: Option<u64>,
+    code_uri: Option<String>,
     runtime: Option<String>,
     handler: Option<String>,
     memory_mb: Option<u64>,
@@ -37,7 +39,7 @@ pub(super) struct Globals {
 pub(super) const DEFAULT_BUS: &str = "default";
 
 /// Properties of the runtime and of deployments, which have no local effect.
-const RUNTIME: [&str; 8] = [
+const RUNTIME: [&str; 9] = [
     "Architectures",
     "Tracing",
     "LoggingConfig",
@@ -46,6 +48,7 @@ const RUNTIME: [&str; 8] = [
     "AutoPublishAliasAllProperties",
     "AutoPublishCodeSha256",
     "DeploymentPreference",
+    "Tags",
 ];
 
 /// Sections of `Globals` for resources that do no work locally, or that a template cannot have here.
@@ -79,13 +82,11 @@ impl Globals {
             .take("PermissionsBoundary")
             .map(|boundary| names.text(&boundary))
             .transpose()?;
-        let timeout_s = function
-            .take("Timeout")
-            .map(|node| names.number(&node))
-            .transpose()?;
+        let timeout_s = timeout(&mut function, names)?;
         let settings = function
             .take("Environment")
             .map_or(Ok(BTreeMap::new()), |node| settings_of(node, names))?;
+        let code_uri = text(&mut function, "CodeUri", names)?;
         let runtime = text(&mut function, "Runtime", names)?;
         let handler = text(&mut function, "Handler", names)?;
         let memory_mb = memory(&mut function, names)?;
@@ -93,6 +94,7 @@ impl Globals {
         Ok(Self {
             settings,
             timeout_s,
+            code_uri,
             runtime,
             handler,
             memory_mb,
@@ -122,8 +124,31 @@ fn text(
 }
 
 fn memory(fields: &mut Fields, names: &References) -> Result<Option<u64>, TemplateError> {
-    let node = fields.take("MemorySize");
-    node.map(|node| names.number(&node)).transpose()
+    limited(fields, "MemorySize", 128..=10_240, names)
+}
+
+fn timeout(fields: &mut Fields, names: &References) -> Result<Option<u64>, TemplateError> {
+    limited(fields, "Timeout", 1..=900, names)
+}
+
+/// Reads a number within the limits of Lambda.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+fn limited(
+    fields: &mut Fields,
+    name: &str,
+    limits: RangeInclusive<u64>,
+    names: &References,
+) -> Result<Option<u64>, TemplateError> {
+    let Some(node) = fields.take(name) else {
+        return Ok(None);
+    };
+    let number = names.number(&node)?;
+    if !limits.contains(&number) {
+        let (least, most) = limits.into_inner();
+        let problem = format!("{name} takes a number from {least} to {most}, not {number}");
+        return Err(TemplateError::new(node.line, problem));
+    }
+    Ok(Some(number))
 }
 
 /// Reads the properties and the metadata that lead to the program of a function.
@@ -134,7 +159,11 @@ fn code(
     names: &References,
 ) -> Result<Code, TemplateError> {
     let mut code = Code {
-        uri: names.text(&properties.required("CodeUri")?)?,
+        uri: match (properties.take("CodeUri"), &globals.code_uri) {
+            (Some(uri), _) => names.text(&uri)?,
+            (None, Some(uri)) => uri.clone(),
+            (None, None) => names.text(&properties.required("CodeUri")?)?,
+        },
         runtime: text(properties, "Runtime", names)?.or_else(|| globals.runtime.clone()),
         handler: text(properties, "Handler", names)?.or_else(|| globals.handler.clone()),
         // The default of AWS.
@@ -175,11 +204,10 @@ pub(super) fn function(
     if let Some(environment) = properties.take("Environment") {
         settings.extend(settings_of(environment, names)?);
     }
-    let timeout_s = match properties.take("Timeout") {
-        Some(timeout) => names.number(&timeout)?,
-        // The default of AWS.
-        None => globals.timeout_s.unwrap_or(3),
-    };
+    // The default of AWS.
+    let timeout_s = timeout(&mut properties, names)?
+        .or(globals.timeout_s)
+        .unwrap_or(3);
     let reserved = properties
         .take("ReservedConcurrentExecutions")
         .map(|reserved| names.number(&reserved))

@@ -8,7 +8,7 @@ use super::{
     model::{ConditionKey, Grant},
     references::References,
 };
-use crate::yaml::Node;
+use crate::yaml::{Kind, Node};
 
 pub(super) fn managed_policy(
     mut properties: Fields,
@@ -26,6 +26,19 @@ pub(super) fn managed_policy(
 pub(super) fn grants(policies: Node, names: &References) -> Result<BTreeSet<Grant>, TemplateError> {
     let mut grants = BTreeSet::new();
     for policy in listed(policies) {
+        let name = match &policy.kind {
+            Kind::Map(entries) => match entries.as_slice() {
+                [(name, _)] if name != "Statement" => Some(name.clone()),
+                _ => None,
+            },
+            _ => names.text(&policy).ok(),
+        };
+        if let Some(name) = name {
+            let problem = format!(
+                "the policy {name} is not supported by the local system; write its Statement instead"
+            );
+            return Err(TemplateError::new(policy.line, problem));
+        }
         let mut policy = Fields::new("a policy", policy)?;
         let statements = policy.required("Statement")?;
         policy.finish()?;

@@ -137,7 +137,7 @@ impl Template {
                 _ => {
                     return Err(TemplateError::new(
                         line,
-                        format!("{id} is a {kind}, which the local system does not support"),
+                        format!("the type {kind} of {id} is not supported by the local system"),
                     ));
                 }
             }

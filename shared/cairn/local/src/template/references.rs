@@ -197,23 +197,32 @@ impl References {
     }
 
     fn call(&self, function: &str, argument: &Node) -> Result<String, TemplateError> {
+        let wrong = |problem| TemplateError::new(argument.line, problem);
         match (function, &argument.kind) {
             ("Ref" | "GetAtt", Kind::Text(name)) => self.reference(name, argument.line),
-            ("Sub", Kind::Text(text)) => {
-                let mut out = String::new();
-                let mut rest = text.as_str();
-                while let Some((before, after)) = rest.split_once("${") {
-                    let (name, after) = after.split_once('}').ok_or_else(|| {
-                        TemplateError::new(argument.line, "a ${ in this text is not closed")
-                    })?;
-                    out.push_str(before);
-                    out.push_str(&self.reference(name, argument.line)?);
-                    rest = after;
-                }
-                Ok(out + rest)
+            // The long form can have a resource and its attribute in a list.
+            ("GetAtt", Kind::List(_)) => {
+                self.reference(&self.texts(argument)?.join("."), argument.line)
             }
+            ("Sub", Kind::Text(text)) => self.substitute(text, &[], argument.line),
+            ("Sub", Kind::List(parts)) => match parts.as_slice() {
+                [
+                    Node {
+                        kind: Kind::Text(text),
+                        ..
+                    },
+                    Node {
+                        kind: Kind::Map(values),
+                        ..
+                    },
+                ] => self.substitute(text, values, argument.line),
+                _ => Err(wrong("!Sub takes a text, or a text and a map")),
+            },
+            ("Join", Kind::List(parts)) => match parts.as_slice() {
+                [separator, texts] => Ok(self.texts(texts)?.join(&self.text(separator)?)),
+                _ => Err(wrong("!Join takes a separator and a list")),
+            },
             ("Select", Kind::List(parts)) => {
-                let wrong = |problem| TemplateError::new(argument.line, problem);
                 let [index, texts] = parts.as_slice() else {
                     return Err(wrong("!Select takes an index and a list"));
                 };
@@ -228,6 +237,30 @@ impl References {
         }
     }
 
+    /// Replaces each `${NAME}` by its value, and `${!NAME}` by `${NAME}`.
+    fn substitute(
+        &self,
+        text: &str,
+        values: &[(String, Node)],
+        line: usize,
+    ) -> Result<String, TemplateError> {
+        let (mut out, mut rest) = (String::new(), text);
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, after) = after
+                .split_once('}')
+                .ok_or_else(|| TemplateError::new(line, "a ${ in this text is not closed"))?;
+            out.push_str(before);
+            let given = values.iter().find(|(given, _)| given == name);
+            out += &match (name.strip_prefix('!'), given) {
+                (Some(literal), _) => format!("${{{literal}}}"),
+                (None, Some((_, value))) => self.text(value)?,
+                (None, None) => self.reference(name, line)?,
+            };
+            rest = after;
+        }
+        Ok(out + rest)
+    }
+
     pub(crate) fn text(&self, node: &Node) -> Result<String, TemplateError> {
         match self.value(node)? {
             Value::String(text) => Ok(text),
@@ -239,7 +272,7 @@ impl References {
         }
     }
 
-    /// Reads several texts: a list of texts, or one text that is split.
+    /// Reads several texts: a list of texts, a parameter with a list, or one text that is split.
     pub(crate) fn texts(&self, node: &Node) -> Result<Vec<String>, TemplateError> {
         let wrong = || TemplateError::new(node.line, "a list of texts is required here");
         match &node.kind {
@@ -253,6 +286,13 @@ impl References {
                 };
                 let (separator, text) = (self.text(separator)?, self.text(text)?);
                 Ok(text.split(separator.as_str()).map(String::from).collect())
+            }
+            Kind::Call(function, argument) if function == "Ref" => {
+                let Kind::Text(name) = &argument.kind else {
+                    return Err(wrong());
+                };
+                let list = self.parameters.get(name).ok_or_else(wrong)?;
+                Ok(list.split(',').map(|text| text.trim().to_owned()).collect())
             }
             _ => Err(wrong()),
         }
