@@ -346,7 +346,7 @@ mod tests {
             assert!(letter.is_for(named), "{named}");
             assert!(Subject::from_message(&body, &attributes).is_for(named));
         }
-        for other in ["ProjectStockFunction", "Sales", "shop", "8QZ"] {
+        for other in ["ProjectStockFunction", "Sales"] {
             assert!(!letter.is_for(other), "{other}");
         }
     }

@@ -143,10 +143,7 @@ impl Template {
             }
         }
         template.read_scopes(&api)?;
-        for (rule, arn) in rules {
-            template.connect(rule, &arn, &names)?;
-        }
-        template.check_buses()?;
+        template.connect_all(rules, &names)?;
         for ((alias, target), line) in aliases {
             let mut keys = template.keys.iter_mut();
             let Some(key) = keys.find(|key| target == key.id || target == key_arn(&key.id)) else {
@@ -176,6 +173,18 @@ impl Template {
             }
         }
         Ok(())
+    }
+
+    /// Gives rules to their functions, and checks that every rule names a bus of the template.
+    fn connect_all(
+        &mut self,
+        rules: Vec<(Rule, Node)>,
+        names: &References,
+    ) -> Result<(), TemplateError> {
+        for (rule, arn) in rules {
+            self.connect(rule, &arn, names)?;
+        }
+        self.check_buses()
     }
 
     /// Gives a rule to its function, or to the one that receives the messages of its queue.
