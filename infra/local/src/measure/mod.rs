@@ -120,6 +120,8 @@ pub async fn run(
     }
     // The system is measured, not the throttling of the template.
     let template = template.clone().unthrottled();
+    // The real length of a window decides how many events are one batch.
+    let template = template.with_windows(LocalPlatform::PACE);
     let platform = LocalPlatform::default()
         .observed_by(Arc::new(logs.clone()))
         .with_round_trip(Duration::from_millis(workload.rtt_ms));

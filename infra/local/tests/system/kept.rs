@@ -48,7 +48,7 @@ struct Kept {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answers {
+struct Recorded {
     orders: BTreeMap<String, String>,
     dead_letters: u64,
     answers: BTreeMap<String, Value>,
@@ -73,7 +73,7 @@ impl Kept {
         let unpacked = output(tar.arg("-C").arg(directory.path()));
         assert!(unpacked.status.success(), "{unpacked:?}");
         let answers = fs::read(folder.join("answers.json")).unwrap();
-        let Answers {
+        let Recorded {
             orders,
             dead_letters,
             answers,
@@ -276,7 +276,8 @@ fn ended(order: &str, fulfilment: &str) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_with_a_newer_format_is_refused_and_names_the_release_that_wrote_it() {
-    let newer: [(&str, &str, fn(&Kept)); 3] = [
+    type Plant = fn(&Kept);
+    let newer: [(&str, &str, Plant); 3] = [
         ("format", "reads format 1, and the file contains", |kept| {
             let text = "cairn-local data directory, format 2\n";
             fs::write(kept.directory.path().join("format"), text).unwrap();

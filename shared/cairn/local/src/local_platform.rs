@@ -26,7 +26,7 @@ pub struct LocalPlatform {
 
 impl LocalPlatform {
     /// The factor by which waits are shorter than on AWS.
-    const PACE: u32 = 60;
+    pub const PACE: u32 = 60;
     /// The longest delay of a delivery with [`Fault::Disorder`], in milliseconds.
     const DISORDER_MS: u64 = 40;
     /// The delay of a delivery with [`Fault::Delays`], in milliseconds.

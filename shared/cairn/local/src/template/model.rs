@@ -339,4 +339,16 @@ impl Template {
         let throttling = Throttling::default();
         Self { throttling, ..self }
     }
+
+    /// Multiplies the windows in which queues collect batches.
+    #[must_use]
+    pub fn with_windows(mut self, factor: u32) -> Self {
+        let functions = self.functions.iter_mut();
+        for trigger in functions.flat_map(|function| &mut function.triggers) {
+            if let Trigger::Queue(mapping) = trigger {
+                mapping.window *= factor;
+            }
+        }
+        self
+    }
 }

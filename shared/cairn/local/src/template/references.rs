@@ -251,11 +251,12 @@ impl References {
                 .ok_or_else(|| TemplateError::new(line, "a ${ in this text is not closed"))?;
             out.push_str(before);
             let given = values.iter().find(|(given, _)| given == name);
-            out += &match (name.strip_prefix('!'), given) {
+            let replaced = match (name.strip_prefix('!'), given) {
                 (Some(literal), _) => format!("${{{literal}}}"),
                 (None, Some((_, value))) => self.text(value)?,
                 (None, None) => self.reference(name, line)?,
             };
+            out.push_str(&replaced);
             rest = after;
         }
         Ok(out + rest)

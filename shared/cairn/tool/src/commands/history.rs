@@ -85,11 +85,11 @@ impl History {
             entries.extend(self.entries(&store, stream).await?);
         }
         if entries.is_empty() {
-            let mut problem = format!("no events found for {}", self.named.text);
-            if self.after > 0 {
-                problem += &format!(" after version {}", self.after);
-            }
-            return Err(Failure::found(problem));
+            let named = &self.named.text;
+            return Err(Failure::found(match self.after {
+                0 => format!("no events found for {named}"),
+                after => format!("no events found for {named} after version {after}"),
+            }));
         }
         // The sort is stable, and time never decreases within a stream, so the events of each
         // stream keep their order.
