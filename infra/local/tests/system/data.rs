@@ -181,7 +181,11 @@ async fn without_space_orders_are_refused_as_transient_and_no_accepted_order_is_
     // A full disk used no retry of an event.
     let journal = Connection::open(data.join("journal.sqlite")).unwrap();
     let letters: u64 = journal
-        .query_row("SELECT COUNT(*) FROM messages", [], |row| row.get(0))
+        .query_row(
+            "SELECT COUNT(*) FROM messages WHERE queue <> 'ProjectSalesQueue'",
+            [],
+            |row| row.get(0),
+        )
         .unwrap();
     assert_eq!(letters, 0);
 }

@@ -282,8 +282,8 @@ async fn a_directory_with_a_newer_format_is_refused_and_names_the_release_that_w
             let text = "cairn-local data directory, format 2\n";
             fs::write(kept.directory.path().join("format"), text).unwrap();
         }),
-        ("journal.sqlite", "its version is 5", |kept| {
-            kept.edit("journal.sqlite", "PRAGMA user_version = 5");
+        ("journal.sqlite", "its version is 99", |kept| {
+            kept.edit("journal.sqlite", "PRAGMA user_version = 99");
         }),
         ("tables.sqlite", "schema version 1000", |kept| {
             let sql = "UPDATE _config SET value = '1000' WHERE key = 'schema_version'";

@@ -117,7 +117,7 @@ async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
             sleep(BOUND).await;
             drop(memory);
         }
-        "answer too much" => return Ok(vec![b' '; 7 * 1024 * 1024]),
+        "answer too much" => return Ok(format!("\"{}\"", " ".repeat(7 << 20)).into_bytes()),
         "be killed" => be_killed(),
         // The first process is killed after it has left a file, and the next one finds the file.
         "be killed once" if !Path::new(&text("file")).exists() => {
