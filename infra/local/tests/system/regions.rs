@@ -148,6 +148,8 @@ Project{name}Rule:
 
 Project{name}Permission:
   Type: AWS::Lambda::Permission
+  # The rule does not find the destination of a function of SAM.
+  Metadata: { cfn-lint: { config: { ignore_checks: [ES1007] } } }
   Properties:
     Action: lambda:InvokeFunction
     FunctionName: !Ref Project{name}Function.Alias
