@@ -7,7 +7,7 @@ use cairn_simulator::simulation::{Plan, run};
 use orders_simulator::shop::{Shop, TEMPLATE, system};
 
 /// Permissions that are needed only in cases that these seeds do not have.
-const RARE: [(&str, &str, &str, &str); 9] = [
+const RARE: [(&str, &str, &str, &str); 10] = [
     (
         "NotifyCustomerFunction",
         "dynamodb:DeleteItem",
@@ -55,6 +55,12 @@ const RARE: [(&str, &str, &str, &str); 9] = [
         "sqs:DeleteMessage",
         ":StreamFailuresQueue",
         "unreadable records are redriven",
+    ),
+    (
+        "RedriveDeadLettersFunction",
+        "sqs:SendMessage",
+        ":ProjectSalesQueue",
+        "a dead letter returns to its queue: infra/local/tests/system/coalesced.rs",
     ),
     (
         "RedriveDeadLettersFunction",
