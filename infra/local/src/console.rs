@@ -28,7 +28,7 @@ use cairn_local::{
     faults::Fault,
     host::{Hosted, Hosts},
     http::responses::{answer_to, no_route, read},
-    template::{FunctionSpec, Grant},
+    template::{FunctionSpec, Grant, Trigger},
 };
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -234,8 +234,9 @@ impl Console {
         board.frames = board.frames.wrapping_add(1);
         if is_look {
             board.waiting = self.aws.async_queue.waiting().unwrap_or_default();
-            let queues = self.aws.queues.names().iter();
-            let depths = queues.map(|queue| self.aws.queues.depth(queue).unwrap_or_default());
+            let depths = self
+                .letter_queues()
+                .map(|queue| self.aws.queues.depth(queue).unwrap_or_default());
             board.dead_letters = depths.sum();
         }
         let (consumers, deliveries) = self.delivery_log.take();
@@ -325,10 +326,22 @@ impl Console {
         (headers, Body::from_stream(messages)).into_response()
     }
 
+    /// Returns the queues of dead letters, which no function reads.
+    fn letter_queues(&self) -> impl Iterator<Item = &String> {
+        let is_read = |queue: &String| {
+            let specs = self.hosts.values().map(|hosted| &hosted.spec);
+            specs.flat_map(|spec| &spec.triggers).any(
+                |trigger| matches!(trigger, Trigger::Queue(mapping) if mapping.queue == *queue),
+            )
+        };
+        let queues = self.aws.queues.names().iter();
+        queues.filter(move |queue| !is_read(queue))
+    }
+
     fn letters(&self) -> Result<Response, Problem> {
         let queues = &self.aws.queues;
         let mut letters = vec![];
-        for queue in queues.names() {
+        for queue in self.letter_queues() {
             let latest = queues.latest(queue, MOST_LETTERS);
             for (id, body, attributes) in latest.map_err(|error| Problem::internal(&error))? {
                 let letter = DeadLetter::parse(&body, &attributes);

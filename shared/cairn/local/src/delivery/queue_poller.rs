@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::failed_items;
+use super::{failed_items, worker::event_of};
 use crate::{
     aws::{Answer, Aws},
     host::{
@@ -21,7 +21,7 @@ use crate::{
         sdk::{Refusal, undergo},
     },
     names::{REGION, queue_arn, queue_url},
-    platform::Platform,
+    platform::{Note, Platform},
     template::QueueMapping,
 };
 
@@ -114,6 +114,7 @@ impl QueuePoller {
         };
         let (failed, handled): (Vec<_>, Vec<_>) = messages.iter().partition(is_failed);
         for message in failed {
+            self.tell(&hosted.spec.id, message);
             self.release(message);
         }
         for messages in handled.chunks(MOST_MESSAGES) {
@@ -149,6 +150,22 @@ impl QueuePoller {
             .map(|id| id.filter(|id| all.contains(id)));
         // Without an identifier, or with an unknown one, the whole batch failed.
         ids.collect::<Option<_>>().unwrap_or(all)
+    }
+
+    /// Notes that a message failed, and whether it becomes a dead letter.
+    fn tell(&self, function: &str, message: &Value) {
+        let received = message.pointer("/Attributes/ApproximateReceiveCount");
+        let received = received.and_then(|count| count.as_str()?.parse().ok());
+        let allowed = self.aws.queues.receives(&self.mapping.queue);
+        let is_last = allowed.is_some_and(|allowed| received.unwrap_or(0) >= allowed);
+        let body = message.get("Body").and_then(Value::as_str);
+        let event = body.and_then(event_of);
+        let event = event.as_deref();
+        self.platform.note(&if is_last {
+            Note::DeadLetter { function, event }
+        } else {
+            Note::Retried { function, event }
+        });
     }
 
     /// Makes a message visible after the local duration of the queue's visibility timeout.

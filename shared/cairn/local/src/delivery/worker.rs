@@ -293,7 +293,7 @@ impl Carrier<'_> {
 }
 
 /// The id of the delivered event, `order-...@3`; `None` for another payload.
-fn event_of(payload: &str) -> Option<String> {
+pub(super) fn event_of(payload: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Delivered {
         detail: Detail,

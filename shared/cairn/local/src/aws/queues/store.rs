@@ -203,6 +203,13 @@ impl Queues {
         Ok(id)
     }
 
+    /// Returns the number of receives after which a queue moves a message to its dead-letter queue.
+    pub(crate) fn receives(&self, queue: &str) -> Option<u32> {
+        let mut known = self.known.iter();
+        let known = known.find(|known| known.name == queue)?;
+        Some(known.redrive.as_ref()?.receives)
+    }
+
     /// Returns the visibility timeout of a queue.
     pub(crate) fn visibility(&self, queue: &str) -> Duration {
         let mut known = self.known.iter();
