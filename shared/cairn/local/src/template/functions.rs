@@ -278,20 +278,24 @@ pub(super) fn function(
 }
 
 fn rule(
-    (function, name): (&str, &str),
+    event: (&str, &str),
     mut properties: Fields,
     names: &References,
 ) -> Result<Rule, TemplateError> {
-    let state = properties.take("State");
-    let target = target(
-        &format!("{function}{name}"),
-        name,
-        &mut properties,
-        state,
-        names,
-    )?;
+    let target = event_target(event, &mut properties, names)?;
     let pattern = properties.required("Pattern")?;
     on_bus(target, &pattern, properties, names)
+}
+
+/// Reads the target of an event of a function, whose rule has the names of both.
+fn event_target(
+    (function, name): (&str, &str),
+    properties: &mut Fields,
+    names: &References,
+) -> Result<RuleTarget, TemplateError> {
+    let state = properties.take("State");
+    let id = format!("{function}{name}");
+    target(&id, name, properties, state, names)
 }
 
 /// Reads a rule that is a resource of its own, and the ARN of its target.
@@ -383,19 +387,12 @@ fn target(
 }
 
 fn schedule(
-    (function, name): (&str, &str),
+    event: (&str, &str),
     mut properties: Fields,
     names: &References,
 ) -> Result<Schedule, TemplateError> {
     properties.ignore(&["Name", "Description"]);
-    let state = properties.take("State");
-    let target = target(
-        &format!("{function}{name}"),
-        name,
-        &mut properties,
-        state,
-        names,
-    )?;
+    let target = event_target(event, &mut properties, names)?;
     let expression = properties.required("Schedule")?;
     let input = properties
         .take("Input")
